@@ -1,0 +1,74 @@
+"""
+Sluicegate: execution authorization for AI agents.
+
+The agent proposes an action, a deterministic policy gate decides, and only what it
+permits runs, at most once, and everything is on record.
+"""
+
+from __future__ import annotations
+
+from .canonical import NotCanonical, thaw
+from .clock import Clock, SystemClock
+from .context import Context, context, current
+from .decision import Decision, Defer, Deny, Permit, Reason, Recorded
+from .errors import (
+    ApprovalRequired,
+    Denied,
+    LedgerError,
+    NotExecuted,
+    PermitError,
+    PluginError,
+    PolicyError,
+    SluicegateError,
+)
+from .gate import Gate
+from .hookspec import Objection, hookimpl
+from .journal import Entry, Journal
+from .ledger import Ledger, MemoryLedger
+from .outcome import Failed, Outcome, Succeeded, Unknown
+from .policy.model import Policy
+from .proposal import Proposal, Subject
+from .schema import Schema
+from .usage import Usage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ApprovalRequired",
+    "Clock",
+    "Context",
+    "Decision",
+    "Defer",
+    "Denied",
+    "Deny",
+    "Entry",
+    "Failed",
+    "Gate",
+    "Journal",
+    "Ledger",
+    "LedgerError",
+    "MemoryLedger",
+    "NotCanonical",
+    "NotExecuted",
+    "Objection",
+    "Outcome",
+    "Permit",
+    "PermitError",
+    "PluginError",
+    "Policy",
+    "PolicyError",
+    "Proposal",
+    "Reason",
+    "Recorded",
+    "Schema",
+    "SluicegateError",
+    "Subject",
+    "Succeeded",
+    "SystemClock",
+    "Unknown",
+    "Usage",
+    "context",
+    "current",
+    "hookimpl",
+    "thaw",
+]

@@ -1,0 +1,95 @@
+"""Who and where, for code that has no other way to say it: a context variable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Final
+
+from .proposal import Subject
+
+__all__ = ["Context", "context", "current"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The subject and the run that surround a call. *depth* counts the runs around this one."""
+
+    subject: Subject = Subject()
+    run: str | None = None
+    parent: str | None = None
+    root: str | None = None
+    depth: int = 0
+
+
+_CURRENT: Final[ContextVar[Context]] = ContextVar("sluicegate_context", default=Context())
+
+
+def current() -> Context:
+    """The context of this thread or task. A raw thread begins with an empty one."""
+    return _CURRENT.get()
+
+
+class _Entered(AbstractContextManager[Context], AbstractAsyncContextManager[Context]):
+    """The same block for `with` and `async with`."""
+
+    def __init__(self, inner: Context) -> None:
+        self._block = _within(inner)
+
+    def __enter__(self) -> Context:
+        return self._block.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._block.__exit__(kind, error, trace)
+
+    async def __aenter__(self) -> Context:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+
+def context(
+    *,
+    tenant: str | None = None,
+    user: str | None = None,
+    agent: str | None = None,
+    roles: tuple[str, ...] | None = None,
+    run: str | None = None,
+) -> _Entered:
+    """
+    Say for whom and in which run the calls inside a `with` (or `async with`) block are made.
+
+    Parts that are left out stay as they are outside. A run inside another run is its
+    child: it keeps the root, and its depth is one more.
+    """
+    outer = current()
+    given = {"tenant": tenant, "user": user, "agent": agent, "roles": roles}
+    subject = replace(outer.subject, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    inner = replace(outer, subject=subject)
+    if run is not None and run != outer.run:
+        nested = outer.run is not None
+        inner = replace(
+            inner,
+            run=run,
+            parent=outer.run,
+            root=outer.root or outer.run or run,
+            depth=outer.depth + nested,
+        )
+    return _Entered(inner)
+
+
+@contextmanager
+def _within(inner: Context) -> Iterator[Context]:
+    token = _CURRENT.set(inner)
+    try:
+        yield inner
+    finally:
+        _CURRENT.reset(token)

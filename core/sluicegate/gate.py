@@ -1,0 +1,247 @@
+"""The gate: decide about a proposal, settle what became of it, and nothing runs in between unpermitted."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+from .canonical import thaw
+from .clock import Clock, Ids, SystemClock, random_id
+from .decision import Decision, Defer, Deny, Permit, Recorded
+from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted, PolicyError
+from .flow import Flow, adrive, drive
+from .guard import Guard
+from .journal import Journal
+from .ledger import Ledger, open_ledger
+from .outcome import Failed, Outcome, Succeeded, Unknown
+from .plugins import Plugins, PluginSource
+from .policy.compile import CompiledPolicy
+from .policy.model import Policy
+from .proposal import Proposal, Subject
+from .usage import Usage, usage
+
+__all__ = ["Gate"]
+
+_log: Final = logging.getLogger("sluicegate")
+_FOLDER: Final = ".sluicegate"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Gate:
+    """
+    The policy decision point, and the only thing that can permit a call.
+
+    *policy* is the path of a policy file, a `Policy`, or the same document as a
+    mapping. *ledger* is a `Ledger` or its URL (`memory:`, `sqlite:///file.db`);
+    by default SQLite in `.sluicegate/` beside the policy file. With *observe* the
+    gate decides and records but refuses nothing. *plugins* are taken by name only,
+    see `sluicegate.hookspec`. *clock* and *ids* are there for tests.
+
+    Safe for threads and for asyncio; make one per policy and keep it. Raises
+    PolicyError, LedgerError or PluginError if it cannot be made.
+    """
+
+    def __init__(
+        self,
+        policy: str | Path | Policy | Mapping[str, Any],
+        ledger: str | Ledger | None = None,
+        *,
+        observe: bool = False,
+        plugins: PluginSource = (),
+        clock: Clock | None = None,
+        ids: Ids = random_id,
+    ) -> None:
+        self.policy = _policy(policy)
+        self._compiled = CompiledPolicy(self.policy)
+        named = Plugins(plugins)
+        self.ledger = _ledger(ledger, self.policy)
+        self.journal = Journal(self.ledger)
+        self.observe = observe
+        self._flow = Flow(
+            self._compiled, self.ledger, named if named.names else None, clock or SystemClock(), ids, observe=observe
+        )
+
+    # --- decide and settle ----------------------------------------------------------------------
+
+    def decide(self, proposal: Proposal) -> Decision:
+        """
+        Permit | Deny | Defer | Recorded, recorded in the journal when it returns.
+
+        Never raises for anything that could go wrong on the way: a ledger that is
+        down, a rule or a plugin that fails are a Deny. A `Permit` must be settled.
+        """
+        return drive(self._flow.deciding(_proposal(proposal)), self.ledger)
+
+    async def adecide(self, proposal: Proposal) -> Decision:
+        """`decide` for asyncio. A cancelled decision holds nothing."""
+        return await adrive(self._flow.deciding(_proposal(proposal)), self.ledger)
+
+    def settle(self, permit: Permit, outcome: Outcome) -> None:
+        """
+        Record what became of a permitted call: commit what was used, give back what
+        was not, or mark the outcome as unknown.
+
+        Raises PermitError if the permit is spent, expired or of another ledger, and
+        LedgerError if the ledger cannot be used; then nothing has changed.
+        """
+        drive(self._flow.settling(_permit(permit), _outcome(outcome)), self.ledger)
+
+    async def asettle(self, permit: Permit, outcome: Outcome) -> None:
+        """`settle` for asyncio."""
+        await adrive(self._flow.settling(_permit(permit), _outcome(outcome)), self.ledger)
+
+    # --- decide, run, settle --------------------------------------------------------------------
+
+    def call(self, proposal: Proposal, fn: Callable[..., R]) -> R:
+        """
+        Decide, run `fn(**permit.args)` if permitted, settle, and return its result.
+
+        An identical call that was made before is answered with the recorded result.
+        Raises Denied or ApprovalRequired if the call did not run, and whatever *fn*
+        raises. If the outcome cannot be recorded, PermitError or LedgerError is
+        raised with the outcome in its `outcome`: the function did run.
+        """
+        if inspect.iscoroutinefunction(fn):
+            raise TypeError(f"{fn!r} is async; use `await gate.acall(proposal, fn)`")
+        permit = _permitted(self.decide(proposal))
+        if type(permit) is Recorded:
+            return cast("R", permit.result)
+        try:
+            result = fn(**thaw(permit.args))
+        except BaseException as error:
+            self._settle_after(error, permit)
+            raise
+        if inspect.iscoroutine(result):
+            result.close()
+            self.settle(permit, Failed(NotExecuted("the function gave a coroutine, which was not run")))
+            raise TypeError(f"{fn!r} gave a coroutine; use `await gate.acall(proposal, fn)`")
+        outcome = Succeeded(result)
+        try:
+            self.settle(permit, outcome)
+        except LedgerError as error:
+            error.outcome = outcome
+            raise
+        return result
+
+    async def acall(self, proposal: Proposal, fn: Callable[..., Awaitable[R] | R]) -> R:
+        """`call` for asyncio; *fn* may be async or plain, and a plain one runs on the event loop."""
+        permit = _permitted(await self.adecide(proposal))
+        if type(permit) is Recorded:
+            return cast("R", permit.result)
+        try:
+            result = fn(**thaw(permit.args))
+            if inspect.isawaitable(result):
+                result = await result
+        except BaseException as error:
+            # Blocking for a moment is right here: an await could be cancelled a second time.
+            self._settle_after(error, permit)
+            raise
+        outcome = Succeeded(result)
+        try:
+            await self.asettle(permit, outcome)
+        except LedgerError as error:
+            error.outcome = outcome
+            raise
+        return cast("R", result)
+
+    def guard(
+        self,
+        tool: str | Callable[..., Any] | None = None,
+        *,
+        subject: Subject | Callable[[], Subject] | None = None,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """
+        Guard a plain Python function, sync or async: `@gate.guard`, `@gate.guard("refund")`.
+
+        The tool's name is the function's, and its schema comes from the signature. The
+        subject and the run come from `sluicegate.context` unless *subject* says who.
+        The function raises Denied when it is refused.
+        """
+        if callable(tool):
+            return Guard(self, tool.__name__, subject, schema).around(tool)
+        return lambda function: Guard(self, tool or function.__name__, subject, schema).around(function)
+
+    def _settle_after(self, error: BaseException, permit: Permit) -> None:
+        """Settle a call that raised; the function's own error is the one that is told."""
+        try:
+            self.settle(permit, permit.outcome_of(error))
+        except Exception:
+            _log.exception("the outcome of permit %s could not be recorded; it counts as unknown", permit.id)
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def usage(
+        self, *, tenant: str | None = None, user: str | None = None, agent: str | None = None, run: str | None = None
+    ) -> list[Usage]:
+        """What each limit has left, for all that has been counted so far, or for the parts given."""
+        wanted = {"tenant": tenant, "user": user, "agent": agent, "run": run}
+        now = self._flow.now()
+        return usage(self._compiled, self.ledger, {k: v for k, v in wanted.items() if v is not None}, now)
+
+    def close(self) -> None:
+        """Release the ledger. A closed gate refuses every call."""
+        self.ledger.close()
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        mode = ", observe=True" if self.observe else ""
+        return f"Gate({self.policy.source or 'a policy'}, {self.ledger!r}{mode})"
+
+
+def _permitted(decision: Decision) -> Permit | Recorded:
+    if isinstance(decision, Deny):
+        raise Denied(decision)
+    if isinstance(decision, Defer):
+        raise ApprovalRequired(decision)
+    return decision
+
+
+def _policy(source: object) -> Policy:
+    if isinstance(source, Policy):
+        return source
+    if isinstance(source, str) and "\n" in source:
+        raise PolicyError("this is the text of a policy, not a path", hint="write Gate(Policy.parse(text), …)")
+    if isinstance(source, (str, Path)):
+        return Policy.load(source)
+    if isinstance(source, Mapping):
+        return Policy.of(source)
+    raise TypeError(f"policy is a {type(source).__qualname__}; it must be a path, a Policy or a mapping")
+
+
+def _ledger(ledger: str | Ledger | None, policy: Policy) -> Ledger:
+    if ledger is None:
+        folder = policy.path.parent if policy.path is not None else Path()
+        return open_ledger(f"sqlite:///{(folder / _FOLDER / 'ledger.db').resolve()}")
+    return open_ledger(ledger) if isinstance(ledger, str) else ledger
+
+
+def _proposal(value: object) -> Proposal:
+    if not isinstance(value, Proposal):
+        raise TypeError(f"{value!r:.80} is no Proposal")
+    return value
+
+
+def _permit(value: object) -> Permit:
+    if not isinstance(value, Permit):
+        raise TypeError(f"{value!r:.80} is no Permit; only a Permit can be settled")
+    return value
+
+
+def _outcome(value: object) -> Outcome:
+    if not isinstance(value, (Succeeded, Failed, Unknown)):
+        raise TypeError(f"{value!r:.80} is no outcome; give Succeeded(…), Failed(…) or Unknown(…)")
+    return value

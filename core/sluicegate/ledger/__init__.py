@@ -1,0 +1,39 @@
+"""Ledgers: where claims, permits and the journal live. Backends are imported when used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import LedgerError
+from .base import Ledger
+from .memory import MemoryLedger
+
+if TYPE_CHECKING:
+    from .sqlite import SqliteLedger
+
+__all__ = ["Ledger", "MemoryLedger", "SqliteLedger", "open_ledger"]
+
+
+def open_ledger(url: str) -> Ledger:
+    """
+    The ledger that *url* names: `memory:` or `sqlite:///path/to/file.db`.
+
+    A SQLite URL takes the options of `SqliteLedger` as a query, such as
+    `?durability=process`. Raises LedgerError for anything else.
+    """
+    if url == "memory:":
+        return MemoryLedger()
+    if url.startswith("sqlite:"):
+        from .sqlite import SqliteLedger
+
+        return SqliteLedger.at(url)
+    scheme = url.partition(":")[0]
+    raise LedgerError(f"no ledger is known for {scheme!r}; write memory: or sqlite:///path/to/file.db")
+
+
+def __getattr__(name: str) -> object:
+    if name == "SqliteLedger":
+        from .sqlite import SqliteLedger
+
+        return SqliteLedger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

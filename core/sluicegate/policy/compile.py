@@ -1,0 +1,272 @@
+"""
+A policy, compiled once into closures: no pydantic and no lookup of rules per call.
+
+For each tool name the rules that concern it are found at its first call and kept.
+Each limit becomes a *maker*: a function from a call to its claim, or to the reason
+why there can be none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from ..amount import MICRO, Micros
+from ..canonical import quoted
+from ..claims import Claim, Once, Quota, Rate, Seen, Slot, Unsettled
+from ..decision import Reason
+from ..errors import PolicyError
+from ..proposal import Proposal, Subject
+from ..schema import Validator, compiled
+from ..window import Window
+from .glob import matches, resolve
+from .model import Budget, Concurrency, Grant, Policy, RateLimit, Tool
+from .model import Rate as RateSpec
+from .parts import MissingPart, Part, filled, part, scope_of
+from .value import Expression, compiled_expression
+
+__all__ = ["Call", "CompiledPolicy", "Counter", "GrantRule", "Maker", "ToolRule"]
+
+_KNOWN_NAMES: Final = 10_000
+_EVERY_CALL: Final = "calls"
+
+
+class Call(NamedTuple):
+    """A proposal with the arguments that would run and what it costs, in millionths."""
+
+    proposal: Proposal
+    args: Mapping[str, Any]
+    costs: Mapping[str, Micros]
+
+
+Maker: TypeAlias = Callable[[Call], "Claim | Reason | None"]
+
+
+class GrantRule(NamedTuple):
+    """One entry of `grants`, reduced to what depends on the call."""
+
+    rule: str
+    who: tuple[tuple[str, str], ...]
+    when: Expression | None
+
+    def fits(self, subject: Subject) -> bool:
+        """Whether the grant is for *subject*: every part that it names must be there and match."""
+        for name, pattern in self.who:
+            values = subject.roles if name == "role" else (getattr(subject, name),)
+            if not any(value is not None and matches(pattern, value) for value in values):
+                return False
+        return True
+
+
+class ToolRule(NamedTuple):
+    """All that the policy says about one tool."""
+
+    name: str
+    rule: str
+    args: Validator | None
+    unknown_args: Literal["deny", "drop", "allow"]
+    when: Expression | None
+    grants: tuple[GrantRule, ...] | None
+    costs: tuple[tuple[str, Expression], ...]
+    makers: tuple[Maker, ...]
+    key: Callable[[Call], str] | None
+    lease: int
+    on_error: Literal["unknown", "failed"]
+
+
+class Counter(NamedTuple):
+    """Where a limit keeps its cells, and how to read them: *count* per *period* µs for a rate."""
+
+    rule: str
+    kind: type[Quota] | type[Rate] | type[Slot]
+    name: str
+    prefix: str
+    limit: Micros
+    window: Window | None = None
+    count: int = 1
+    period: int = 1
+
+
+class CompiledPolicy:
+    """What `evaluate` works with. Raises PolicyError for what only shows when compiled."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.revision = policy.revision
+        self.brief = policy.replies == "short"
+        self._grants = None if policy.grants is None else list(_grants(policy.grants))
+        self._counters = _distinct(policy, [_counter(f"limits[{i}]", limit) for i, limit in enumerate(policy.limits)])
+        self._rules: dict[str, ToolRule | None] = {}
+        for name in policy.tools:  # so that a wrong expression shows now and not at its first call
+            self._entry(name, policy.tools[name], name)
+
+    def rule(self, tool: str) -> ToolRule | None:
+        """The rule for a tool of this name; None if the policy has no entry for it."""
+        try:
+            return self._rules[tool]
+        except KeyError:
+            pass
+        pattern = tool if tool in self.policy.tools else resolve(self.policy.tools, tool)
+        found = None if pattern is None else self._entry(pattern, self.policy.tools[pattern], tool)
+        if len(self._rules) >= _KNOWN_NAMES:  # names come from the model: never without bound
+            self._rules.clear()
+        self._rules[tool] = found
+        return found
+
+    def _entry(self, pattern: str, entry: Tool, tool: str) -> ToolRule:
+        rule = f"tools.{pattern}"
+        grants = None
+        if self._grants is not None:
+            grants = tuple(grant for tools, grant in self._grants if any(matches(t, tool) for t in tools))
+        costs = tuple((name, compiled_expression(text)) for name, text in sorted(entry.cost.items()))
+        key = filled(entry.once.key) if entry.once is not None else None
+        return ToolRule(
+            name=tool,
+            rule=rule,
+            args=None if entry.args is None else compiled(entry.args),
+            unknown_args=entry.unknown_args,
+            when=None if entry.when is None else compiled_expression(entry.when),
+            grants=grants,
+            costs=costs,
+            makers=tuple(self._makers(rule, entry, tool)),
+            key=key,
+            lease=entry.lease,
+            on_error=entry.on_error or ("unknown" if entry.effect == "write" else "failed"),
+        )
+
+    def _makers(self, rule: str, entry: Tool, tool: str) -> Iterable[Maker]:
+        repeatable = entry.effect != "write"
+        yield _seen(repeatable)
+        if entry.once is not None:
+            yield _once(f"{rule}.once", entry.once.key, entry.once.within, repeatable)
+        elif not repeatable:
+            yield _unsettled(f"{rule}.effect")
+        for counter in _own_counters(rule, entry, tool):
+            yield _counted(counter, (), whose=f" for {tool}")
+        for limit, counter in zip(self.policy.limits, self._counters, strict=True):
+            metered = counter.kind is not Quota or counter.name == _EVERY_CALL or counter.name in entry.cost
+            if metered and any(matches(pattern, tool) for pattern in limit.tools):
+                wait = limit.wait if isinstance(limit, Concurrency) else 0
+                yield _counted(counter, tuple(part(name) for name in limit.per), wait)
+
+    def counters(self) -> Iterable[Counter]:
+        """All limits: those of `limits`, then those of the tools that are listed by their exact name."""
+        yield from self._counters
+        for name, entry in self.policy.tools.items():
+            yield from _own_counters(f"tools.{name}", entry, name)
+
+
+def _own_counters(rule: str, entry: Tool, tool: str) -> Iterable[Counter]:
+    """The limits that a tool's entry sets for the tool itself, whoever calls it."""
+    if entry.concurrency is not None:
+        yield Counter(f"{rule}.concurrency", Slot, "slots", f"slot|tool|{quoted(tool)}", entry.concurrency * MICRO)
+    if entry.rate is not None:
+        yield _rate_counter(f"{rule}.rate", f"rate|tool|{quoted(tool)}", entry.rate, entry.rate.count)
+
+
+def _distinct(policy: Policy, counters: Iterable[Counter]) -> list[Counter]:
+    """Two limits that count the same thing would share cells, and count each call twice."""
+    known: dict[tuple[str, tuple[str, ...]], str] = {}
+    found = list(counters)
+    for limit, counter in zip(policy.limits, found, strict=True):
+        what = (counter.prefix, tuple(limit.per))
+        if what in known:
+            raise PolicyError(
+                f"{counter.rule} counts the same as {known[what]}",
+                file=policy.source or "<policy>",
+                hint="keep the stricter one of the two, or give them different `per`, `window` or `tools`",
+            )
+        known[what] = counter.rule
+    return found
+
+
+def _grants(grants: Iterable[Grant]) -> Iterable[tuple[tuple[str, ...], GrantRule]]:
+    for index, grant in enumerate(grants):
+        parts = (("tenant", grant.tenant), ("user", grant.user), ("agent", grant.agent), ("role", grant.role))
+        who = tuple((name, pattern) for name, pattern in parts if pattern is not None)
+        when = None if grant.when is None else compiled_expression(grant.when)
+        yield grant.tools, GrantRule(f"grants[{index}]", who, when)
+
+
+# --- makers: from a call to a claim ---------------------------------------------------------------
+
+
+def _counter(rule: str, limit: Budget | RateLimit | Concurrency) -> Counter:
+    """
+    Where a limit keeps its cells.
+
+    What is counted is in the prefix, how much of it is allowed is not: a changed
+    limit goes on from what was used before.
+    """
+    tools = ",".join(sorted(map(quoted, limit.tools)))
+    if isinstance(limit, Budget):
+        window = None if limit.window is None else Window[limit.window]
+        prefix = f"quota|{limit.budget}|{limit.window}|{tools}"
+        return Counter(rule, Quota, limit.budget, prefix, limit.limit, window)
+    if isinstance(limit, RateLimit):
+        burst = limit.burst or limit.rate.count
+        return _rate_counter(rule, f"rate|{limit.rate.count}/{limit.rate.period}|{tools}", limit.rate, burst)
+    return Counter(rule, Slot, "slots", f"slot|{tools}", limit.concurrency * MICRO)
+
+
+def _rate_counter(rule: str, prefix: str, rate: RateSpec, burst: int) -> Counter:
+    return Counter(rule, Rate, "attempts", prefix, burst * MICRO, None, rate.count, rate.period)
+
+
+def _counted(counter: Counter, per: tuple[Part, ...], wait: int = 0, whose: str = "") -> Maker:
+    """The maker of a limit: all that does not depend on the call is worked out here, once."""
+    rule, kind, name, prefix, limit, window, count, period = counter
+    whole = limit // MICRO
+
+    def make(call: Call) -> Claim | Reason | None:
+        try:
+            key, scope = scope_of(per, call.proposal, call.args)
+        except MissingPart as missing:
+            return missing.reason(rule)
+        if kind is Quota:
+            amount = MICRO if name == _EVERY_CALL else call.costs[name]
+            return Quota(prefix + key, rule, name, amount, limit, window, whose + scope)
+        if kind is Rate:
+            return Rate(prefix + key, rule, count, period, whole, whose + scope)
+        return Slot(prefix + key, rule, whole, wait, whose + scope)
+
+    return make
+
+
+def _once(rule: str, key: str | None, within: int | None, repeatable: bool) -> Maker:
+    shown = filled(key)
+
+    def make(call: Call) -> Claim | Reason | None:
+        try:
+            text = shown(call)
+        except MissingPart as missing:
+            return missing.reason(rule)
+        tenant = call.proposal.subject.tenant
+        owner = "" if tenant is None else quoted(tenant)
+        return Once(f"once|{owner}|{_short(text)}", rule, f"key {text[:120]!r}", within, repeatable)
+
+    return make
+
+
+def _seen(repeatable: bool) -> Maker:
+    def make(call: Call) -> Claim | Reason | None:
+        proposal = call.proposal
+        if proposal.call_id is None:
+            return None
+        key = _short(f"{proposal.run}|{proposal.subject.text}|{proposal.call_id}")
+        return Seen(f"seen|{key}", "call_id", f"call id {proposal.call_id[:80]!r}", repeatable)
+
+    return make
+
+
+def _unsettled(rule: str) -> Maker:
+    def make(call: Call) -> Claim | Reason | None:
+        return Unsettled(f"unsettled|{call.proposal.action[7:]}", rule)
+
+    return make
+
+
+def _short(text: str) -> str:
+    """*text* as a part of a key: long ones by their hash, which nothing of readable length can equal."""
+    return text if len(text) <= 200 else "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,31 @@
+"""The JSON Schema of the policy file, for editors: what people write, not what is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .argument_schema import DIALECT
+from .model import Policy
+
+__all__ = ["json_schema"]
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) that every policy fulfils; passing it is not yet being right."""
+    schema = _as_written(Policy.model_json_schema())
+    return {"$schema": DIALECT, **schema, "title": "Sluicegate policy"}
+
+
+def _as_written(schema: Any) -> Any:
+    """*schema* without null: what is not wanted in a policy is left out, never left empty."""
+    if isinstance(schema, list):
+        return [_as_written(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if (key, value) != ("default", None)}
+    choices = kept.get("anyOf")
+    if isinstance(choices, list) and {"type": "null"} in choices:
+        rest = [choice for choice in choices if choice != {"type": "null"}]
+        del kept["anyOf"]
+        kept = {**rest[0], **kept} if len(rest) == 1 else {**kept, "anyOf": rest}
+    return {key: _as_written(value) for key, value in kept.items()}

@@ -1,0 +1,105 @@
+"""The parts of a call that limits are counted by (`per`) and that keys are made of (`once`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..canonical import freeze, quoted
+from ..decision import Code, Reason
+from ..proposal import Proposal
+from .template import parts
+
+if TYPE_CHECKING:
+    from .compile import Call
+
+__all__ = ["MissingPart", "Part", "filled", "part", "scope_of"]
+
+class MissingPart(Exception):  # noqa: N818 - control flow inside this package, turned into a Reason
+    """The call lacks a part that a rule needs, so the rule cannot be kept: a refusal."""
+
+    def __init__(self, name: str, problem: str = "is missing") -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(name)
+
+    def reason(self, rule: str) -> Reason:
+        if self.name.startswith("args."):
+            code: Code = "args_invalid"
+            way_out = f"send {self.name} as a string, a number or a boolean"
+        elif self.name in ("run", "root"):
+            code = "missing_subject"
+            way_out = "give the proposal a run, or use sluicegate.context(run=…)"
+        else:
+            code = "missing_subject"
+            way_out = f"give the subject a {self.name}, or use sluicegate.context({self.name}=…)"
+        return Reason(code, rule, f"{rule} is counted by {self.name}, which {self.problem}; {way_out}")
+
+
+class Part(NamedTuple):
+    """One name of a `per`, and how to read it from a call."""
+
+    name: str
+    read: Callable[[Proposal, Mapping[str, Any]], str | None]
+
+
+def part(name: str) -> Part:
+    """The part called *name*: tenant, user, agent, run, root, tool or args.<path>."""
+    if name.startswith("args."):
+        path = tuple(name.split(".")[1:])
+        return Part(name, lambda proposal, args: _scalar(name, _follow(args, path)))
+    if name in ("run", "root", "tool"):
+        return Part(name, lambda proposal, args: getattr(proposal, name))
+    return Part(name, lambda proposal, args: getattr(proposal.subject, name))
+
+
+def scope_of(per: tuple[Part, ...], proposal: Proposal, args: Mapping[str, Any]) -> tuple[str, str]:
+    """The parts as the end of a key, and as words; raises MissingPart."""
+    if not per:
+        return "", ""
+    key, words = "", []
+    for name, read in per:
+        value = read(proposal, args)
+        if value is None:
+            raise MissingPart(name)
+        key += f"|{name}={quoted(value)}"
+        words.append(f"{name} {value if len(value) <= 60 else value[:57] + '…'}")
+    return key, " for " + ", ".join(words)
+
+
+def filled(text: str | None) -> Callable[[Call], str]:
+    """A function that fills *text* from a call; without a text: the tool and all its arguments."""
+    if text is None:
+        return lambda call: f"{call.proposal.tool}:{call.proposal.binding}"
+    pieces = parts(text)
+
+    def fill(call: Call) -> str:
+        found = ""
+        for piece in pieces:
+            if isinstance(piece, str):
+                found += piece
+                continue
+            name = "args." + ".".join(piece)
+            value = _scalar(name, _follow(call.args, piece))
+            if value is None:
+                raise MissingPart(name)
+            found += value
+        return found
+
+    return fill
+
+
+def _follow(args: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        if not isinstance(args, Mapping) or name not in args:
+            return None
+        args = args[name]
+    return args
+
+
+def _scalar(name: str, value: Any) -> str | None:
+    if value is None or type(value) is str:
+        return value
+    if isinstance(value, (dict, list)):
+        raise MissingPart(name, f"is {'an object' if isinstance(value, dict) else 'a list'}")
+    return freeze(value)[1]

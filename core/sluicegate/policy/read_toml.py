@@ -1,0 +1,86 @@
+"""
+TOML. The reader of the standard library keeps no places, so they are found again.
+
+The search is a reading of headers and `key =` lines, not of the whole grammar: a
+value inside an inline table gets the place of the line that it is on.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from typing import Any, Final
+
+from .fault import Fault
+from .numbers import number
+from .origin import Mark, Marks, Misplaced, Place
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the same reader under its old name
+    import tomli as tomllib
+
+__all__ = ["read"]
+
+_NAME: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_NAMES: Final = rf"{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*"
+_HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_NAMES})[ \t]*\]")
+_ENTRY: Final = re.compile(rf"[ \t]*({_NAMES})[ \t]*=[ \t]*")
+_WHERE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def read(text: str) -> tuple[Any, Marks]:
+    """The document in *text* and the place of each named value; raises Misplaced."""
+    try:
+        document = tomllib.loads(text, parse_float=_float)
+    except Fault as fault:
+        raise Misplaced(None, f"a number {fault.problem}", fault.hint) from None
+    except RecursionError:
+        raise Misplaced(None, "nests too deeply", "flatten it") from None
+    except ValueError as error:
+        found = _WHERE.search(str(error))
+        mark = Mark(int(found[1]), int(found[2])) if found and found[1] else None
+        problem = _WHERE.sub("", str(error))
+        raise Misplaced(mark, f"this is no TOML: {problem}", "check the quotes and brackets") from None
+    return document or None, _marks(text)
+
+
+def _float(text: str) -> float:
+    return float(number(text.replace("_", "").removeprefix("+")))
+
+
+def _marks(text: str) -> Marks:
+    start = Mark(1, 1)
+    marks: Marks = {(): Place(start, start)}
+    table: tuple[str | int, ...] = ()
+    counts: Counter[tuple[str | int, ...]] = Counter()
+    for number_of_line, line in enumerate(text.splitlines(), 1):
+        header = _HEADER.match(line)
+        if header:
+            table = _within(_names(header[2]), counts)
+            if header[1] == "[[":
+                counts[table] += 1
+                table = (*table, counts[table] - 1)
+            mark = Mark(number_of_line, header.start(1) + 1)
+            marks.setdefault(table, Place(mark, mark))
+            continue
+        entry = _ENTRY.match(line)
+        if entry:
+            place = Place(Mark(number_of_line, entry.end() + 1), Mark(number_of_line, entry.start(1) + 1))
+            marks.setdefault((*table, *_names(entry[1])), place)
+    return marks
+
+
+def _within(names: tuple[str, ...], counts: Counter[tuple[str | int, ...]]) -> tuple[str | int, ...]:
+    """*names* of a header, with the position of the last element where one is an array of tables."""
+    path: tuple[str | int, ...] = ()
+    for i, name in enumerate(names):
+        path = (*path, name)
+        if counts[path] and i < len(names) - 1:
+            path = (*path, counts[path] - 1)
+    return path
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip("\"'") for name in re.findall(_NAME, text))

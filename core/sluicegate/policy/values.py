@@ -1,0 +1,181 @@
+"""The types of single values in a policy: what is written, checked and turned into units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
+
+from ..amount import MICRO, micros
+from ..canonical import FrozenDict
+from . import expression, template, units
+from .argument_schema import DIALECT, argument_schema
+from .fault import Fault, accepted, shown
+
+__all__ = [
+    "Amount",
+    "ArgumentSchema",
+    "Condition",
+    "Costs",
+    "Count",
+    "Glob",
+    "Name",
+    "Part",
+    "Pause",
+    "RateText",
+    "Span",
+    "Template",
+    "distinct",
+    "exactly_one",
+    "frozen",
+    "not_empty",
+]
+
+_T = TypeVar("_T")
+_Items = TypeVar("_Items", bound="tuple[Any, ...]")
+
+PARTS: Final = ("tenant", "user", "agent", "run", "root", "tool")
+"""What a limit can be kept apart by, besides arguments."""
+
+_LONGEST_NAME: Final = 200
+_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
+_PART: Final = r"^(tenant|user|agent|run|root|tool|args(\.[^.\s]+)+)$"
+_DECIMAL: Final = r"^[0-9]+(\.[0-9]{1,6})?$"
+
+
+def _glob(text: str) -> str:
+    if not text or text != text.strip() or not text.isprintable():
+        raise Fault(f"is {shown(text)}, which no name fits", "write a name, or a pattern such as get_*")
+    if len(text) > _LONGEST_NAME:
+        raise Fault(f"has {len(text)} characters", f"at most {_LONGEST_NAME}")
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(_NAME[1:-1], text):
+        raise Fault(
+            f"is {shown(text)}", "a name has 1 to 64 letters, digits, _ . or - and begins with a letter"
+        )
+    return text
+
+
+def _cost_name(text: str) -> str:
+    if text == "calls":
+        raise Fault(
+            "is built in: every call costs 1 of it", "give this cost a name of its own", on_key=True
+        )
+    try:
+        return _name(text)
+    except Fault as fault:
+        raise Fault(fault.problem, fault.hint, on_key=True) from None
+
+
+def _part(text: str) -> str:
+    if re.fullmatch(_PART[1:-1], text):
+        return text
+    hint = accepted(text.removeprefix("subject."), (*PARTS, "args.<name>"))
+    if text in ("role", "roles"):
+        hint = "a subject can have several roles; " + accepted("", (*PARTS, "args.<name>"))
+    raise Fault(f"is {shown(text)}", hint)
+
+
+def _span(value: object) -> int:
+    length = units.duration(value)
+    if length == 0:
+        raise Fault("is no time at all", "write 1ms or more")
+    return length
+
+
+def _amount(value: object) -> int:
+    try:
+        amount = micros(value, "it")
+    except ValueError as error:
+        raise Fault(str(error).removeprefix("it "), "write 0 or more: 50, 0.25, or '0.25'") from None
+    # micros rounds up, which is right for what is spent and wrong for what may be spent
+    if amount != Decimal(str(value)) * MICRO:
+        raise Fault(f"is {shown(value)}", "an amount has at most 6 decimals")
+    return amount
+
+
+def exactly_one(value: object) -> object:
+    """*value*, unless it is one of the things that only equal 1 in Python; raises Fault."""
+    if type(value) is not int or value != 1:
+        raise Fault(f"is {shown(value)}; this release reads version 1", "write version: 1")
+    return value
+
+
+def _count(value: int) -> int:
+    if not 1 <= value <= 1_000_000_000:
+        raise Fault(f"is {value}", "write a whole number of 1 or more, at most 1000000000")
+    return value
+
+
+def distinct(items: _Items) -> _Items:
+    """*items*, none of them twice; raises Fault."""
+    for i, item in enumerate(items):
+        if item in items[:i]:
+            raise Fault(f"is {shown(item)} for the second time", "remove one of the two", at=(i,))
+    return items
+
+
+def not_empty(items: _Items) -> _Items:
+    """*items*, at least one; raises Fault."""
+    if not items:
+        raise Fault("is an empty list, which fits no tool", 'write ["*"] for all tools')
+    return items
+
+
+def frozen(items: Mapping[str, _T]) -> Mapping[str, _T]:
+    """A copy of *items* that cannot be changed."""
+    return FrozenDict(items)
+
+
+Glob = Annotated[str, AfterValidator(_glob), Field(min_length=1, max_length=_LONGEST_NAME)]
+"""A name, or a pattern with * and ?."""
+
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
+"""A word of the author's own."""
+
+Part = Annotated[str, AfterValidator(_part), WithJsonSchema({"type": "string", "pattern": _PART})]
+"""What a limit is kept apart by."""
+
+Template = Annotated[str, AfterValidator(template.template)]
+"""Text with arguments in braces."""
+
+Condition = Annotated[str, AfterValidator(expression.condition)]
+"""A CEL expression that must be true."""
+
+ArgumentSchema = Annotated[
+    Mapping[str, Any], AfterValidator(argument_schema), WithJsonSchema({"$ref": DIALECT})
+]
+"""A JSON Schema."""
+
+Count = Annotated[int, AfterValidator(_count), Field(json_schema_extra={"minimum": 1})]
+"""A whole number of 1 or more."""
+
+_DURATION: Final = {"type": "string", "pattern": units.DURATION, "examples": ["30s", "5m", "24h"]}
+_RATE: Final = {"type": "string", "pattern": units.RATE, "examples": ["10/min", "20/s", "3/10s"]}
+_AMOUNT: Final = {
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _DECIMAL}]
+}
+_COST: Final = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "minLength": 1}]}
+
+Span = Annotated[int, BeforeValidator(_span), WithJsonSchema(_DURATION)]
+"""A duration above 0, in µs."""
+
+Pause = Annotated[int, BeforeValidator(units.duration), WithJsonSchema(_DURATION)]
+"""A duration, in µs."""
+
+RateText = Annotated[units.Rate, PlainValidator(units.Rate.parse), WithJsonSchema(_RATE)]
+"""A rate."""
+
+Amount = Annotated[int, BeforeValidator(_amount), WithJsonSchema(_AMOUNT)]
+"""An amount, in millionths."""
+
+_CostName = Annotated[str, AfterValidator(_cost_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
+_CostText = Annotated[str, BeforeValidator(expression.cost), WithJsonSchema(_COST)]
+Costs = Annotated[Mapping[_CostName, _CostText], AfterValidator(frozen)]
+"""Names of metered resources, each with the text of an expression."""

@@ -1,0 +1,227 @@
+"""What an agent wants to do, and on whose behalf: frozen before it is judged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+from .canonical import FrozenDict, NotCanonical, freeze, loads, quoted
+from .schema import Schema
+
+__all__ = ["Proposal", "Subject"]
+
+_LONGEST: Final = 1000
+_EMPTY: Final = FrozenDict()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """
+    Who acts: a tenant's user, through an agent, in some roles.
+
+    Every part may be missing; a rule that needs a missing part refuses. Raises
+    ValueError or TypeError for parts that are no short text.
+    """
+
+    tenant: str | None = None
+    user: str | None = None
+    agent: str | None = None
+    roles: tuple[str, ...] = ()
+    text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.roles, str) or not isinstance(self.roles, Iterable):
+            raise TypeError(f"roles is {self.roles!r}; it must be a list of texts")
+        roles = tuple(sorted({_name(role, "a role") for role in self.roles}))
+        object.__setattr__(self, "roles", roles)
+        parts = (("agent", self.agent), ("tenant", self.tenant), ("user", self.user))
+        texts = {name: quoted(_name(part, name)) if part is not None else "null" for name, part in parts}
+        texts["roles"] = "[" + ",".join(map(quoted, roles)) + "]"
+        text = ",".join(f'"{name}":{texts[name]}' for name in sorted(texts))
+        object.__setattr__(self, "text", "{" + text + "}")
+
+
+_NOBODY: Final = Subject()
+
+
+class Proposal:
+    """
+    One tool call that an agent proposes, deep-frozen at the door.
+
+    *args* are JSON values; they are copied, so that nothing that happens to the
+    original later can change what is decided or what runs. Arguments without a
+    canonical form (NaN, a lone surrogate, a 401-digit integer …) leave `args` empty
+    and say so in `defect`; the gate refuses such a proposal.
+
+    *run* names the agent's run and *call_id* the call in it, by the framework's own
+    id; an empty call id means that the framework should have given one and did not.
+    *schema* is the tool's own JSON Schema as the model was shown it. *parent* is the
+    run that started this one, *root* the outermost of them and *depth* the number
+    of runs between. *source* says which adapter saw the call.
+    """
+
+    __slots__ = (
+        "_binding", "args", "args_text", "call_id", "defect", "depth", "parent", "raw", "root",
+        "run", "schema", "source", "subject", "text", "tool",
+    )  # fmt: skip
+
+    tool: str
+    args: Mapping[str, Any]
+    args_text: str
+    subject: Subject
+    run: str | None
+    call_id: str | None
+    schema: Schema | None
+    parent: str | None
+    root: str | None
+    depth: int
+    source: str
+    defect: str | None
+    raw: Mapping[str, Any]
+    """The arguments as they came, only where there is a defect: for a gate that merely observes."""
+    text: str
+    """The canonical form (RFC 8785); the schema is in it by its digest."""
+
+    def __init__(
+        self,
+        tool: str,
+        args: Mapping[str, Any],
+        *,
+        subject: Subject = _NOBODY,
+        run: str | None = None,
+        call_id: str | None = None,
+        schema: Mapping[str, Any] | Schema | None = None,
+        parent: str | None = None,
+        root: str | None = None,
+        depth: int = 0,
+        source: str = "",
+        defect: str | None = None,
+    ) -> None:
+        if not isinstance(subject, Subject):
+            raise TypeError(f"subject is a {type(subject).__qualname__}; it must be a Subject")
+        if type(depth) is not int or depth < 0:
+            raise ValueError(f"depth is {depth!r}; it must be an integer of 0 or more")
+        frozen, text = _EMPTY, "null"
+        if defect is None:
+            try:
+                copy = args if type(args) is dict else _plain(args)
+                frozen, text = cast("tuple[FrozenDict, str]", freeze(copy))
+            except NotCanonical as error:
+                defect = str(error)
+        tool_name, flaw = _from_model(tool, "the tool's name")
+        call, flaw_of_call = _from_model(call_id, "the call id") if call_id is not None else (None, None)
+        put = object.__setattr__
+        put(self, "defect", defect or flaw or flaw_of_call)
+        put(self, "tool", tool_name)
+        put(self, "args", frozen)
+        put(self, "raw", args if self.defect and isinstance(args, Mapping) else _EMPTY)
+        put(self, "args_text", text)
+        put(self, "subject", subject)
+        put(self, "run", run if run is None else _name(run, "run"))
+        put(self, "call_id", call)
+        put(self, "schema", schema if schema is None else Schema.of(schema))
+        put(self, "parent", parent if parent is None else _name(parent, "parent"))
+        put(self, "root", _name(root, "root") if root is not None else self.parent or self.run)
+        put(self, "depth", depth)
+        put(self, "source", _name(source, "source") if source else "")
+        put(self, "_binding", None)
+        put(self, "text", self._canonical())
+
+    @classmethod
+    def parse(cls, tool: str, text: str | bytes, **others: Any) -> Proposal:
+        """A proposal from arguments as JSON text; a duplicate key in it is a defect."""
+        try:
+            args = loads(text)
+        except NotCanonical as error:
+            return cls(tool, {}, defect=str(error), **others)
+        return cls(tool, cast("Mapping[str, Any]", args), **others)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the whole canonical form."""
+        return "sha256:" + hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def action(self) -> str:
+        """SHA-256 over tool, args, subject and run: what an approval is bound to."""
+        text = (
+            f'{{"args":{self.args_text},"run":{_optional(self.run)},'
+            f'"subject":{self.subject.text},"tool":{quoted(self.tool)}}}'
+        )
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def binding(self) -> str:
+        """SHA-256 over tool and args alone, in hexadecimal: what a key is bound to."""
+        known = self._binding
+        if known is None:
+            known = hashlib.sha256(f"{quoted(self.tool)}{self.args_text}".encode()).hexdigest()
+            object.__setattr__(self, "_binding", known)
+        return cast("str", known)
+
+    def _canonical(self) -> str:
+        defect = f'"defect":{quoted(self.defect)},' if self.defect else ""
+        return (
+            f'{{"args":{self.args_text},"call_id":{_optional(self.call_id)},{defect}"depth":{self.depth},'
+            f'"parent":{_optional(self.parent)},"root":{_optional(self.root)},"run":{_optional(self.run)},'
+            f'"schema":{_optional(self.schema and self.schema.digest)},"source":{quoted(self.source)},'
+            f'"subject":{self.subject.text},"tool":{quoted(self.tool)}}}'
+        )
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a proposal is frozen; {name} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a proposal is frozen; {name} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Proposal) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Proposal({self.text})"
+
+
+def _optional(text: str | None) -> str:
+    return "null" if text is None else quoted(text)
+
+
+def _name(value: object, what: str) -> str:
+    """*value*, if it is a usable name given by the program; its fault otherwise."""
+    if type(value) is not str:
+        raise TypeError(f"{what} is {value!r:.80}; it must be a str")
+    if not value or len(value) > _LONGEST:
+        raise ValueError(f"{what} has {len(value)} characters; it must have 1 to {_LONGEST}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{what} is {value!r:.80}, which has a lone surrogate") from None
+    return value
+
+
+def _from_model(value: object, what: str) -> tuple[str, str | None]:
+    """A name that the model chose: kept in a printable form, with what is wrong with it."""
+    if type(value) is not str:
+        raise TypeError(f"{what} is {value!r:.80}; it must be a str")
+    if value.isascii() and len(value) <= _LONGEST:
+        return value, None
+    safe = value[:_LONGEST].encode("utf-8", "backslashreplace").decode()
+    if len(value) > _LONGEST:
+        return safe, f"{what} has {len(value)} characters; at most {_LONGEST} are accepted"
+    return safe, None if safe == value else f"{what} has a lone surrogate: {safe!r:.80}"
+
+
+def _plain(args: object) -> dict[Any, Any]:
+    """A dict with the items of *args*, which may be any mapping, read once."""
+    if not isinstance(args, Mapping):
+        raise NotCanonical(f"is a {type(args).__qualname__}; arguments must be an object with named values")
+    pairs = list(args.items())
+    plain = dict(pairs)
+    if len(plain) != len(pairs):
+        raise NotCanonical("has a key twice; one of the two would be lost")
+    return plain
