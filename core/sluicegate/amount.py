@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import TypeAlias
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from typing import Final, TypeAlias
 
 __all__ = ["MICRO", "Micros", "micros", "shown"]
 
@@ -13,6 +13,10 @@ Micros: TypeAlias = int
 MICRO = 1_000_000
 LARGEST: Micros = 2**63 - 1
 """What SQLite, PostgreSQL and Redis can all hold exactly."""
+
+_UNIT: Final = Decimal("0.000001")
+_OURS: Final = Context(prec=40)
+"""Wide enough to be exact: the program's own decimal context must not change an amount."""
 
 
 def micros(value: object, what: str = "an amount") -> Micros:
@@ -30,26 +34,38 @@ def micros(value: object, what: str = "an amount") -> Micros:
         try:
             exact = Decimal(repr(value) if kind is float else value)  # type: ignore[arg-type]
         except InvalidOperation:
-            raise ValueError(f"{what} is {value!r:.80}, which is no number") from None
+            raise _fault(what, value, ", which is no number") from None
         if not exact.is_finite():
-            raise ValueError(f"{what} is {value!r:.80}, which is not finite")
-        if exact.adjusted() > 13:
-            raise ValueError(f"{what} is {value!r:.80}, above the largest amount, {shown(LARGEST)}")
-        scaled = int(exact.scaleb(6).to_integral_value(ROUND_CEILING))
+            raise _fault(what, value, ", which is not finite")
+        if exact < 0:
+            raise _fault(what, value, _NEGATIVE)
+        if exact and exact.adjusted() > 13:
+            raise _fault(what, value, _TOO_LARGE)
+        scaled = int(exact.quantize(_UNIT, ROUND_CEILING, _OURS).scaleb(6, _OURS))
     else:
-        raise ValueError(f"{what} is {value!r:.80}, which is no number")
-    if scaled < 0 or (scaled == 0 and str(value).startswith("-") and Decimal(str(value)) < 0):
-        raise ValueError(f"{what} is {value!r:.80}; it must be 0 or more")
+        raise _fault(what, value, ", which is no number")
+    if scaled < 0:
+        raise _fault(what, value, _NEGATIVE)
     if scaled > LARGEST:
-        raise ValueError(f"{what} is {value!r:.80}, above the largest amount, {shown(LARGEST)}")
+        raise _fault(what, value, _TOO_LARGE)
     return scaled  # type: ignore[no-any-return]
 
 
+def _fault(what: str, value: object, problem: str) -> ValueError:
+    if type(value) is int and value.bit_length() > 256:  # Python refuses to print very long ones
+        return ValueError(f"{what} is an integer of {value.bit_length()} bits{problem}")
+    return ValueError(f"{what} is {value!r:.80}{problem}")
+
+
 def shown(amount: Micros) -> str:
-    """*amount* for people: 120.00, 0.000001, and 50 without decimals for whole numbers."""
+    """*amount* for people: 120.50, 0.000001, and 50 without decimals for whole numbers."""
     whole, rest = divmod(abs(amount), MICRO)
     sign = "-" if amount < 0 else ""
     if not rest:
         return f"{sign}{whole}"
     digits = f"{rest:06d}".rstrip("0")
     return f"{sign}{whole}.{digits:<02}" if len(digits) > 1 else f"{sign}{whole}.{digits}0"
+
+
+_NEGATIVE: Final = "; it must be 0 or more"
+_TOO_LARGE: Final = f", above the largest amount, {shown(LARGEST)}"

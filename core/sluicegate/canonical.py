@@ -35,6 +35,7 @@ MAX_DEPTH: Final = 64
 """How deep lists and objects may nest; frameworks and databases give up soon after."""
 MAX_VALUES: Final = 100_000
 """How many values one document may have; shared lists could expand without end."""
+_SHORT: Final = 1000
 SMALLEST_INTEGER: Final = -(2**63)
 LARGEST_INTEGER: Final = 2**64 - 1
 
@@ -55,7 +56,7 @@ class NotCanonical(ValueError):
 def _printable(text: str) -> str:
     """*text*, short and without anything that a terminal or UTF-8 would choke on."""
     safe = text if len(text) <= 80 else f"{text[:60]}…{text[-12:]}"
-    return safe.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in safe)
 
 
 def _immutable(self: object, *_: object, **__: object) -> NoReturn:
@@ -157,22 +158,28 @@ def _walk_object(value: dict[Any, Any], depth: int, budget: list[int]) -> tuple[
     frozen: dict[str, Json] = {}
     texts: dict[str, str] = {}
     plain = True
+    size = 0
     key: Any = None
     try:
         for key, item in value.items():  # noqa: B007 - named in the error
             if type(key) is not str:
-                raise NotCanonical(f"has the key {key!r:.80}, which is no string")
+                raise NotCanonical(f"has a key that is a {type(key).__qualname__}; keys must be strings")
             kind = type(item)
-            if kind is str and len(item) <= MAX_BYTES:  # the common leaf, without a call
+            if kind is str and len(item) <= _SHORT:  # the common leaf, without a call
                 frozen[key] = item
                 texts[key] = quoted(item)
             else:
                 frozen[key], texts[key] = _walk(item, depth - 1, budget)
+                size += len(texts[key])
+                if size > MAX_BYTES:
+                    break
             plain = plain and key.isascii()
     except NotCanonical as error:
-        if type(key) is str and not error.problem.startswith("has the key"):
+        if type(key) is str:
             error.path = (key, *error.path)
         raise
+    if size > MAX_BYTES:
+        raise NotCanonical(_TOO_LONG)
     # RFC 8785 sorts by UTF-16 code units, which is code point order for ASCII
     order = sorted(texts) if plain else sorted(texts, key=_utf16)
     return FrozenDict(frozen), "{" + ",".join([f"{quoted(k)}:{texts[k]}" for k in order]) + "}"
@@ -182,15 +189,24 @@ def _walk_array(value: list[Any], depth: int, budget: list[int]) -> tuple[Json, 
     _spend(len(value), depth, budget)
     frozen: list[Json] = []
     texts: list[str] = []
+    size = 0
     try:
         for item in value:
             copy, text = _walk(item, depth - 1, budget)
             frozen.append(copy)
             texts.append(text)
+            size += len(text)  # as it grows: one long string may be in a list many times
+            if size > MAX_BYTES:
+                break
     except NotCanonical as error:
         error.path = (len(frozen), *error.path)
         raise
+    if size > MAX_BYTES:
+        raise NotCanonical(_TOO_LONG)
     return FrozenList(frozen), "[" + ",".join(texts) + "]"
+
+
+_TOO_LONG: Final = f"is more than {MAX_BYTES:,} characters long; at most {MAX_BYTES:,} bytes are accepted"
 
 
 def _spend(count: int, depth: int, budget: list[int]) -> None:

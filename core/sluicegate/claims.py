@@ -152,12 +152,12 @@ class Rate(NamedTuple):
         return cell
 
     def _refuse(self, wait: int) -> Refusal:
-        seconds = max(1, -(-wait // 1000)) / 1000
+        millis = max(1, -(-wait // 1000))
         message = (
             f"{self.count} calls per {_span(self.period)}{self.scope} (at most {self.burst} at once) are used up; "
-            f"the next one is possible in {seconds:g} s"
+            f"the next one is possible in {shown(millis * 1000)} s"
         )
-        return Refusal(Reason("rate", self.rule, message, seconds))
+        return Refusal(Reason("rate", self.rule, message, millis / 1000))
 
 
 class Slot(NamedTuple):
@@ -190,7 +190,7 @@ class Slot(NamedTuple):
     def _refuse(self, wait: int) -> Refusal:
         seconds = max(1, -(-wait // SECOND))
         calls = "1 call is" if self.limit == 1 else f"{self.limit} calls are"
-        waited = f" after waiting {self.wait / SECOND:g} s" if self.wait else ""
+        waited = f" after waiting {shown(self.wait)} s" if self.wait else ""
         message = (
             f"all slots{self.scope} are taken{waited}: {calls} allowed at the same time; "
             f"one is free when a call ends, in {seconds} s at the latest"
@@ -203,18 +203,19 @@ class Once(NamedTuple):
     At most one success of a key within *within* µs (None: ever), bound to tool and arguments.
 
     The cell is (state, binding, since, permit, number): see ONCE for the states.
-    *repeatable* calls (read, idempotent) may run again after an unknown outcome.
+    *repeatable* calls (read, idempotent) may run again after an unknown outcome; then
+    the state is "again", and a sixth field keeps the permit whose outcome is unknown.
     """
 
     key: str
     rule: str
-    shown_key: str
+    name: str
     within: int | None
     repeatable: bool
 
     def take(self, cell: Cell, hold: Hold) -> Taken:
         """Hold the key, answer with the recorded outcome, or refuse."""
-        return _take_once(self, cell, hold, _ONCE_CODES)
+        return _take_once(self, cell, hold, "key", _ONCE_CODES)
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
         """Follow the table; a key that another permit holds by now is left alone."""
@@ -228,13 +229,13 @@ class Seen(NamedTuple):
 
     key: str
     rule: str
-    shown_key: str
+    name: str
     repeatable: bool
     within: int | None = None
 
     def take(self, cell: Cell, hold: Hold) -> Taken:
         """Note the id, answer with the recorded outcome, or refuse."""
-        return _take_once(self, cell, hold, _SEEN_CODES)
+        return _take_once(self, cell, hold, "call id", _SEEN_CODES)
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
         """Follow the table; an id that another permit holds by now is left alone."""
@@ -289,7 +290,14 @@ ONCE: Final[Mapping[tuple[State, bool], Answer]] = {
 }
 """What a claim on a key is answered, by the state of the key."""
 
-ENDINGS: Final[Mapping[str, State]] = {"succeeded": "done", "failed": "absent", "unknown": "unknown"}
+ENDINGS: Final[Mapping[tuple[str, str], State]] = {
+    ("held", "succeeded"): "done",
+    ("held", "failed"): "absent",
+    ("held", "unknown"): "unknown",
+    ("again", "succeeded"): "done",
+    ("again", "failed"): "unknown",  # the earlier call is as unknown as before
+    ("again", "unknown"): "unknown",
+}
 """What a held key becomes, by the outcome of its call."""
 
 _ONCE_CODES: Final[Mapping[Answer, Code]] = {
@@ -303,7 +311,7 @@ _SEEN_CODES: Final[Mapping[Answer, Code]] = {
 def _state(cell: Cell, now: int, within: int | None) -> State:
     if cell is None:
         return "absent"
-    state: State = cell[0]
+    state: State = "held" if cell[0] == "again" else cell[0]
     if state == "held" and cell[4] <= now:
         return "unknown"  # nobody settled it while its lease lasted
     if state == "done" and within is not None and now >= cell[2] + within:
@@ -311,17 +319,22 @@ def _state(cell: Cell, now: int, within: int | None) -> State:
     return state
 
 
-def _take_once(claim: Once | Seen, cell: Cell, hold: Hold, codes: Mapping[Answer, Code]) -> Taken:
+def _take_once(claim: Once | Seen, cell: Cell, hold: Hold, what: str, codes: Mapping[Answer, Code]) -> Taken:
+    held = ("held", hold.binding, hold.at, hold.permit, hold.expires)
+    if cell is None:
+        return held
     state = _state(cell, hold.at, claim.within)
     same = cell is None or state == "absent" or cell[1] == hold.binding
     answer = ONCE[state, same]
-    if answer == "hold" or (answer == "doubt" and claim.repeatable):
+    if answer == "hold":
         return ("held", hold.binding, hold.at, hold.permit, hold.expires)
     assert cell is not None  # noqa: S101 - every other answer comes from a cell
+    if answer == "doubt" and claim.repeatable:
+        return ("again", hold.binding, hold.at, hold.permit, hold.expires, cell[3])
     if answer == "replay":
         return Replay(cell[4])
     retry: Literal["never"] | float = 1.0 if answer == "busy" else "never"
-    return Refusal(Reason(codes[answer], claim.rule, _told(claim.shown_key, answer, cell), retry))
+    return Refusal(Reason(codes[answer], claim.rule, _told(f"{what} {claim.name[:120]!r}", answer, cell), retry))
 
 
 def _told(key: str, answer: Answer, cell: Sequence[Any]) -> str:
@@ -336,12 +349,13 @@ def _told(key: str, answer: Answer, cell: Sequence[Any]) -> str:
 
 
 def _settle_once(cell: Cell, hold: Hold, ending: Ending) -> Cell:
-    if cell is None or cell[0] != "held" or cell[3] != hold.permit:
+    if cell is None or cell[3] != hold.permit or (cell[0], ending.outcome) not in ENDINGS:
         return cell
-    state = ENDINGS[ending.outcome]
+    state = ENDINGS[cell[0], ending.outcome]
     if state == "absent":
         return None
-    return (state, cell[1], cell[2], cell[3], ending.entry)
+    permit = cell[5] if cell[0] == "again" and ending.outcome == "failed" else cell[3]
+    return (state, cell[1], cell[2], permit, ending.entry)
 
 
 # --- leases ---------------------------------------------------------------------------------
@@ -375,4 +389,4 @@ def _plus(whole: int, part: int, period: int, count: int) -> tuple[int, int]:
 
 def _span(period: int) -> str:
     names = {SECOND: "second", 60 * SECOND: "minute", 3600 * SECOND: "hour", 86400 * SECOND: "day"}
-    return names.get(period) or f"{period / SECOND:g} s"
+    return names.get(period) or f"{shown(period)} s"

@@ -32,4 +32,4 @@ class SystemClock:
 
 def random_id() -> str:
     """128 random bits, in hexadecimal."""
-    return secrets.token_hex(16)
+    return secrets.token_bytes(16).hex()

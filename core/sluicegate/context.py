@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final
 
-from .proposal import Subject
+from .proposal import Subject, checked_name
 
 __all__ = ["Context", "context", "current"]
 
@@ -74,7 +74,7 @@ def context(
     given = {"tenant": tenant, "user": user, "agent": agent, "roles": roles}
     subject = replace(outer.subject, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     inner = replace(outer, subject=subject)
-    if run is not None and run != outer.run:
+    if run is not None and checked_name(run, "run") != outer.run:
         nested = outer.run is not None
         inner = replace(
             inner,

@@ -5,6 +5,7 @@ that forgets one fails type checking, and `if decision:` raises.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias, get_args
@@ -49,8 +50,12 @@ class Reason:
     def __post_init__(self) -> None:
         if self.code not in CODES:
             raise ValueError(f"{self.code!r} is no reason code; see sluicegate.decision.CODES")
-        if not isinstance(self.retry, str) and not self.retry >= 0:
-            raise ValueError(f"retry is {self.retry!r}; it must be 0 seconds or more")
+        if self.retry not in ("never", "approval") and (
+            isinstance(self.retry, str) or not 0 <= self.retry < math.inf
+        ):
+            raise ValueError(
+                f"retry is {self.retry!r}; it must be never, approval, or 0 seconds or more"
+            )
 
 
 class _Untruthful:
@@ -188,4 +193,7 @@ def _advice(decision: Deny) -> str:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.0f} s" if value >= 10 or value == int(value) else f"{value:.1f} s"
+    """*value* to a tenth below ten seconds, rounded up: who comes too early is refused again."""
+    if value > 10:
+        return f"{math.ceil(value)} s"
+    return f"{math.ceil(round(value * 10, 6)) / 10:g} s"

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .amount import Micros, micros
+from .amount import LARGEST, MICRO, Micros, micros
 from .canonical import FrozenDict
 from .claims import Claim
 from .decision import Reason
@@ -24,6 +24,7 @@ from .schema import complaints
 __all__ = ["Allowed", "Objected", "Verdict", "evaluate"]
 
 _SHOWN_NAMES: Final = 20
+_WHOLE: Final = LARGEST // MICRO
 
 
 class Objected(NamedTuple):
@@ -207,7 +208,13 @@ def _costs(rule: ToolRule, scope: Scope, reasons: list[Reason]) -> Mapping[str, 
     for name, expression in rule.costs:
         where = f"{rule.rule}.cost.{name}"
         try:
-            costs[name] = micros(expression.value(scope), f"cost {name!r} (`{expression.source}`)")
+            value = expression.value(scope)
+            if type(value) is int and 0 <= value <= _WHOLE:  # no more to check, and no name to write
+                costs[name] = value * MICRO
+            elif isinstance(value, str):  # "480" is no number, here as everywhere
+                raise ExpressionError(f"it is the text {value!r:.80}, no number")
+            else:
+                costs[name] = micros(value, f"cost {name!r} (`{expression.source}`)")
         except ExpressionError as error:
             reasons.append(Reason("condition_error", where, f"cost `{expression.source}` cannot be told: {error}"))
         except ValueError as error:

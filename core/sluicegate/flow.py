@@ -253,7 +253,11 @@ def drive(flow: Steps[T], ledger: Ledger) -> T:
         step = next(flow)
         while True:
             try:
-                answer = _done(step, ledger)
+                kind = type(step)
+                if kind is Pause or kind is Inquire:
+                    answer = _done(step)  # type: ignore[arg-type]
+                else:
+                    answer = ledger.perform(step)  # type: ignore[arg-type]
             except Exception as error:  # it is the flow's to say what an error means
                 step = flow.throw(error)
             else:
@@ -263,13 +267,11 @@ def drive(flow: Steps[T], ledger: Ledger) -> T:
         return result
 
 
-def _done(step: Step, ledger: Ledger) -> Any:
-    if type(step) is Pause:
-        time.sleep(step.seconds)  # noqa: TID251 - to wait is not to ask for the time
-        return None
+def _done(step: Pause | Inquire) -> Any:
     if type(step) is Inquire:
         return step.question()
-    return ledger.perform(step)  # type: ignore[arg-type]
+    assert type(step) is Pause  # noqa: S101 - for the type checker
+    return time.sleep(step.seconds)  # noqa: TID251 - to wait is not to ask for the time
 
 
 async def adrive(flow: Steps[T], ledger: Ledger) -> T:

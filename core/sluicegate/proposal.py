@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 from .canonical import FrozenDict, NotCanonical, freeze, loads, quoted
 from .schema import Schema
 
-__all__ = ["Proposal", "Subject"]
+__all__ = ["Proposal", "Subject", "checked_name"]
 
 _LONGEST: Final = 1000
 _EMPTY: Final = FrozenDict()
@@ -34,10 +34,10 @@ class Subject:
     def __post_init__(self) -> None:
         if isinstance(self.roles, str) or not isinstance(self.roles, Iterable):
             raise TypeError(f"roles is {self.roles!r}; it must be a list of texts")
-        roles = tuple(sorted({_name(role, "a role") for role in self.roles}))
+        roles = tuple(sorted({checked_name(role, "a role") for role in self.roles}))
         object.__setattr__(self, "roles", roles)
         parts = (("agent", self.agent), ("tenant", self.tenant), ("user", self.user))
-        texts = {name: quoted(_name(part, name)) if part is not None else "null" for name, part in parts}
+        texts = {name: quoted(checked_name(part, name)) if part is not None else "null" for name, part in parts}
         texts["roles"] = "[" + ",".join(map(quoted, roles)) + "]"
         text = ",".join(f'"{name}":{texts[name]}' for name in sorted(texts))
         object.__setattr__(self, "text", "{" + text + "}")
@@ -110,6 +110,10 @@ class Proposal:
                 frozen, text = cast("tuple[FrozenDict, str]", freeze(copy))
             except NotCanonical as error:
                 defect = str(error)
+        elif not defect:
+            raise ValueError("defect is empty; say what is wrong with the call, or leave it out")
+        else:
+            defect = _from_model(defect, "the defect")[0]
         tool_name, flaw = _from_model(tool, "the tool's name")
         call, flaw_of_call = _from_model(call_id, "the call id") if call_id is not None else (None, None)
         put = object.__setattr__
@@ -119,13 +123,13 @@ class Proposal:
         put(self, "raw", args if self.defect and isinstance(args, Mapping) else _EMPTY)
         put(self, "args_text", text)
         put(self, "subject", subject)
-        put(self, "run", run if run is None else _name(run, "run"))
+        put(self, "run", run if run is None else checked_name(run, "run"))
         put(self, "call_id", call)
         put(self, "schema", schema if schema is None else Schema.of(schema))
-        put(self, "parent", parent if parent is None else _name(parent, "parent"))
-        put(self, "root", _name(root, "root") if root is not None else self.parent or self.run)
+        put(self, "parent", parent if parent is None else checked_name(parent, "parent"))
+        put(self, "root", checked_name(root, "root") if root is not None else self.parent or self.run)
         put(self, "depth", depth)
-        put(self, "source", _name(source, "source") if source else "")
+        put(self, "source", checked_name(source, "source") if source else "")
         put(self, "_binding", None)
         put(self, "text", self._canonical())
 
@@ -190,7 +194,7 @@ def _optional(text: str | None) -> str:
     return "null" if text is None else quoted(text)
 
 
-def _name(value: object, what: str) -> str:
+def checked_name(value: object, what: str) -> str:
     """*value*, if it is a usable name given by the program; its fault otherwise."""
     if type(value) is not str:
         raise TypeError(f"{what} is {value!r:.80}; it must be a str")

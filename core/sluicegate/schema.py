@@ -56,7 +56,7 @@ class Schema:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.problem = None
-        self.names = frozenset()
+        self.names = None
         self.text = "null"
         self._open: Validator | None = None
         self._closed: Validator | None = None

@@ -14,28 +14,33 @@ _THURSDAY = 3 * 86_400 * _SECOND
 
 
 class Window(Enum):
-    """A kind of window. Values are lengths in µs; months have none of their own."""
+    """A kind of window, with its length and the offset of its edges from 1970, in µs."""
 
-    minute = 60 * _SECOND
-    hour = 3_600 * _SECOND
-    day = 86_400 * _SECOND
-    week = 7 * 86_400 * _SECOND
-    month = 0
+    minute = (60 * _SECOND, 0)
+    hour = (3_600 * _SECOND, 0)
+    day = (86_400 * _SECOND, 0)
+    week = (7 * 86_400 * _SECOND, _THURSDAY)
+    month = (0, 0)
+
+    def __init__(self, length: int, offset: int) -> None:
+        self.length = length
+        """0 for months, which have no one length."""
+        self.offset = offset
 
     def number(self, now: int) -> int:
         """Which window *now* (µs since 1970 UTC) falls into, counted from 1970."""
-        if self is Window.month:
-            moment = _moment(now)
-            return (moment.year - 1970) * 12 + moment.month - 1
-        return (now + (_THURSDAY if self is Window.week else 0)) // self.value
+        if self.length:
+            return (now + self.offset) // self.length
+        moment = _moment(now)
+        return (moment.year - 1970) * 12 + moment.month - 1
 
     def end(self, now: int) -> int:
         """When the window of *now* ends and the next one begins, in µs since 1970 UTC."""
         number = self.number(now) + 1
-        if self is Window.month:
-            first = datetime(1970 + number // 12, number % 12 + 1, 1, tzinfo=timezone.utc)
-            return (first - _EPOCH) // timedelta(microseconds=1)
-        return number * self.value - (_THURSDAY if self is Window.week else 0)
+        if self.length:
+            return number * self.length - self.offset
+        first = datetime(1970 + number // 12, number % 12 + 1, 1, tzinfo=timezone.utc)
+        return (first - _EPOCH) // timedelta(microseconds=1)
 
     @property
     def spoken(self) -> str:

@@ -203,13 +203,14 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
     for claim in request.claims:
         key = claim.key
         result = claim.take(taken[key] if key in taken else books.cell(key), hold)
-        if type(result) is Refusal:
+        if type(result) is tuple:
+            taken[key] = result
+        elif type(result) is Refusal:
             refusals.append(result)
-        elif type(result) is Replay:
+        else:
+            assert type(result) is Replay  # noqa: S101 - a claim gives one of the three
             books.append(at, request.replayed(result.entry))
             return Replayed(at, books.body(result.entry))
-        else:
-            taken[key] = result  # type: ignore[assignment]
     if refusals:
         return _refuse(request, books, at, refusals)
     entry = books.append(at, request.granted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Any
 
@@ -41,41 +41,42 @@ class MemoryLedger:
         return sorted(found)
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
-        entries = self._books.entries
-        while after < len(entries):
-            yield entries[after]
+        journal = self._books.journal
+        while after < len(journal):
+            yield Entry(*journal[after])
             after += 1
 
     def head(self) -> tuple[int, str]:
         with self._lock:
-            return len(self._books.entries), self._books.last
+            return len(self._books.journal), self._books.last
 
     def close(self) -> None:
         """Nothing to release; the ledger stays usable."""
 
 
 class _MemoryBooks:
-    """Changes go in as they are made: `perform` makes none before it can make all."""
+    """
+    Changes go in as they are made: `perform` makes none before it can make all.
+
+    Cells and entries are exact tuples, which the garbage collector stops looking
+    at: a decision does not cost more because many were made before.
+    """
 
     def __init__(self, writer: str) -> None:
         self.writer = writer
         self.floor = 0
         self.cells: dict[str, Sequence[Any]] = {}
         self.permits: dict[str, int] = {}
-        self.entries: list[Entry] = []
+        self.journal: list[tuple[int, str, str, str, str]] = []
         self.last = GENESIS
-
-    def cell(self, key: str) -> Cell:
-        return self.cells.get(key)
+        self.cell: Callable[[str], Cell] = self.cells.get
+        self.permit: Callable[[str], int | None] = self.permits.get
 
     def put(self, key: str, cell: Cell) -> None:
         if cell is None:
             self.cells.pop(key, None)
         else:
             self.cells[key] = cell
-
-    def permit(self, permit: str) -> int | None:
-        return self.permits.get(permit)
 
     def put_permit(self, permit: str, expires: int | None, entry: int) -> None:
         if expires is None:
@@ -86,11 +87,11 @@ class _MemoryBooks:
     def append(self, at: int, rest: str) -> int:
         self.floor = at
         body = f'{{"at":{at},{rest}'
-        seq = len(self.entries) + 1
+        seq = len(self.journal) + 1
         hashed = link(self.last, self.writer, seq, body)
-        self.entries.append(Entry(seq, self.writer, self.last, hashed, body))
+        self.journal.append((seq, self.writer, self.last, hashed, body))
         self.last = hashed
         return seq
 
     def body(self, entry: int) -> str:
-        return self.entries[entry - 1].body
+        return self.journal[entry - 1][4]

@@ -8,11 +8,11 @@ without a word. So here every keyword must be one of the 2020-12 vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import jsonschema_rs
 
-from ..canonical import thaw
+from ..canonical import Json, freeze, thaw
 from .fault import Fault, Path, accepted, shown
 
 __all__ = ["DIALECT", "argument_schema"]
@@ -41,11 +41,10 @@ _FORMATS: Final = (
 
 
 def argument_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """*schema*, if it is a usable JSON Schema of an object; raises Fault."""
-    Fault.refuse(_unknown(schema, ()))
-    if schema.get("$schema", DIALECT) != DIALECT:
-        raise Fault(f"is {shown(schema['$schema'])}", f"accepted: {DIALECT}", at=("$schema",))
-    kinds = schema.get("type", "object")
+    """A frozen copy of *schema*, if it is a usable JSON Schema of an object; raises Fault."""
+    document = cast("dict[str, Json]", freeze(dict(schema))[0])
+    Fault.refuse(_unknown(document, ()))
+    kinds = document.get("type", "object")
     if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
         raise Fault(
             f"is {shown(kinds)}, but arguments always are an object",
@@ -54,27 +53,23 @@ def argument_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     try:
         jsonschema_rs.Draft202012Validator(
-            thaw(schema),  # it takes no subclass of list in a schema
+            thaw(document),  # it takes no subclass of list in a schema
             pattern_options=jsonschema_rs.RegexOptions(),
             retriever=_offline,
             validate_formats=True,
         )
-    except jsonschema_rs.ValidationError as error:
+    except (ValueError, jsonschema_rs.ReferencingError) as error:  # ValidationError is the first
         raise Fault(
-            f"is no JSON Schema: {error.message[:300]}",
+            f"is no JSON Schema: {str(error).partition(chr(10))[0][:300]}",
             "see json-schema.org, draft 2020-12; patterns have no look-around or back-references",
-            at=tuple(error.instance_path),
+            at=tuple(getattr(error, "instance_path", ())),
         ) from None
-    except (jsonschema_rs.ReferencingError, ValueError) as error:
-        raise Fault(
-            f"is no usable JSON Schema: {str(error)[:300]}", "refer to #/$defs/… only"
-        ) from None
-    return schema
+    return document
 
 
-def _unknown(schema: object, at: Path) -> Iterator[Fault]:
+def _unknown(schema: Json, at: Path) -> Iterator[Fault]:
     """Keywords that nobody would look at, in *schema* and in the schemas inside it."""
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, dict):
         return  # the validator says what else is wrong
     for word, value in schema.items():
         here = (*at, word)
@@ -83,7 +78,7 @@ def _unknown(schema: object, at: Path) -> Iterator[Fault]:
         elif word in _MANY and isinstance(value, list):
             for i, item in enumerate(value):
                 yield from _unknown(item, (*here, i))
-        elif word in _NAMED and isinstance(value, Mapping):
+        elif word in _NAMED and isinstance(value, dict):
             for name, item in value.items():
                 yield from _unknown(item, (*here, name))
         elif word not in _LEAVES | _MANY | _NAMED and not word.startswith("x-"):
@@ -92,21 +87,23 @@ def _unknown(schema: object, at: Path) -> Iterator[Fault]:
             yield from _misused(word, value, here)
 
 
-def _no_keyword(word: str, value: object, at: Path) -> Fault:
+def _no_keyword(word: str, value: Json, at: Path) -> Fault:
     hint, _, _ = accepted(word, _KEYWORDS).partition(" accepted:")
     if not hint.startswith("did"):
         hint = "accepted: the keywords of JSON Schema 2020-12, and x-…"
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             hint = f"if {word} is an argument, put it under properties: {{{word}: …}}"
     return Fault("is no keyword of JSON Schema", hint, at=at, on_key=True)
 
 
-def _misused(word: str, value: object, at: Path) -> Iterator[Fault]:
+def _misused(word: str, value: Json, at: Path) -> Iterator[Fault]:
     """Values that are legal in JSON Schema and never do what was meant."""
     if word == "format" and value not in _FORMATS:
         yield Fault(f"is {shown(value)}, which nobody checks", accepted(value, _FORMATS), at=at)
     elif word == "type" and isinstance(value, str) and value not in _TYPES:
         yield Fault(f"is {shown(value)}", accepted(value, _TYPES), at=at)
+    elif word == "$schema" and value != DIALECT:
+        yield Fault(f"is {shown(value)}", f"accepted: {DIALECT}", at=at)
     elif word in ("$ref", "$dynamicRef") and not str(value).startswith("#"):
         yield Fault(f"is {shown(value)}, and nothing is fetched", "refer to #/$defs/…", at=at)
 

@@ -23,7 +23,7 @@ from ..window import Window
 from .glob import matches, resolve
 from .model import Budget, Concurrency, Grant, Policy, RateLimit, Tool
 from .model import Rate as RateSpec
-from .parts import MissingPart, Part, filled, part, scope_of
+from .parts import MissingPart, Scoper, filled, scoper
 from .value import Expression, compiled_expression
 
 __all__ = ["Call", "CompiledPolicy", "Counter", "GrantRule", "Maker", "ToolRule"]
@@ -143,12 +143,12 @@ class CompiledPolicy:
         elif not repeatable:
             yield _unsettled(f"{rule}.effect")
         for counter in _own_counters(rule, entry, tool):
-            yield _counted(counter, (), whose=f" for {tool}")
+            yield _counted(counter, scoper(()), whose=f" for {tool}")
         for limit, counter in zip(self.policy.limits, self._counters, strict=True):
             metered = counter.kind is not Quota or counter.name == _EVERY_CALL or counter.name in entry.cost
             if metered and any(matches(pattern, tool) for pattern in limit.tools):
                 wait = limit.wait if isinstance(limit, Concurrency) else 0
-                yield _counted(counter, tuple(part(name) for name in limit.per), wait)
+                yield _counted(counter, scoper(limit.per), wait)
 
     def counters(self) -> Iterable[Counter]:
         """All limits: those of `limits`, then those of the tools that are listed by their exact name."""
@@ -214,14 +214,14 @@ def _rate_counter(rule: str, prefix: str, rate: RateSpec, burst: int) -> Counter
     return Counter(rule, Rate, "attempts", prefix, burst * MICRO, None, rate.count, rate.period)
 
 
-def _counted(counter: Counter, per: tuple[Part, ...], wait: int = 0, whose: str = "") -> Maker:
+def _counted(counter: Counter, scope_of: Scoper, wait: int = 0, whose: str = "") -> Maker:
     """The maker of a limit: all that does not depend on the call is worked out here, once."""
     rule, kind, name, prefix, limit, window, count, period = counter
     whole = limit // MICRO
 
     def make(call: Call) -> Claim | Reason | None:
         try:
-            key, scope = scope_of(per, call.proposal, call.args)
+            key, scope = scope_of(call.proposal, call.args)
         except MissingPart as missing:
             return missing.reason(rule)
         if kind is Quota:
@@ -244,7 +244,7 @@ def _once(rule: str, key: str | None, within: int | None, repeatable: bool) -> M
             return missing.reason(rule)
         tenant = call.proposal.subject.tenant
         owner = "" if tenant is None else quoted(tenant)
-        return Once(f"once|{owner}|{_short(text)}", rule, f"key {text[:120]!r}", within, repeatable)
+        return Once(f"once|{owner}|{_short(text)}", rule, text, within, repeatable)
 
     return make
 
@@ -255,7 +255,7 @@ def _seen(repeatable: bool) -> Maker:
         if proposal.call_id is None:
             return None
         key = _short(f"{proposal.run}|{proposal.subject.text}|{proposal.call_id}")
-        return Seen(f"seen|{key}", "call_id", f"call id {proposal.call_id[:80]!r}", repeatable)
+        return Seen(f"seen|{key}", "call_id", proposal.call_id, repeatable)
 
     return make
 

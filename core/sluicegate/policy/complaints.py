@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ..canonical import Json
 from .fault import Fault, Path, accepted, shown
 from .model import KINDS, NOT_YET, Budget, Concurrency, Grant, Once, Policy, RateLimit, Tool
 
@@ -29,6 +30,8 @@ _WANTED: Final = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+_SHARED: Final = ("per", "tools")
+"""Keys that every limit has: named last."""
 _OWNER: Final = {
     "policy": "a policy",
     "tool": "a tool",
@@ -36,15 +39,18 @@ _OWNER: Final = {
     "grant": "a grant",
     "limit": "this kind of limit",
 }
+_IS_MISSING: Final = "is missing"
 _MISSING: Final[Mapping[Path, str]] = {
     ("version",): "write version: 1",
-    ("tools",): "list the tools that may run: tools: {get_order: {effect: read}}",
+    ("tools",): "list the tools that may run: {get_order: {effect: read}}",
 }
 
 
 def faults_of(error: ValidationError) -> list[Fault]:
     """All that *error* found, with paths into the document."""
-    return [fault for detail in error.errors(include_url=False) for fault in _faults(detail)]
+    faults = [fault for detail in error.errors(include_url=False) for fault in _faults(detail)]
+    misspelt = {(*f.at[:-1], _meant(f)) for f in faults if f.on_key}
+    return [f for f in faults if f.problem != _IS_MISSING or f.at not in misspelt]
 
 
 def _faults(detail: ErrorDetails) -> Iterator[Fault]:
@@ -60,17 +66,20 @@ def _faults(detail: ErrorDetails) -> Iterator[Fault]:
         yield _unknown_key(place, path)
     elif kind == "missing":
         hint = _MISSING.get(path) or f"write {path[-1]}: …"
-        yield Fault("is missing", hint, at=path)
+        yield Fault(_IS_MISSING, hint, at=path)
     elif kind == "literal_error":
         yield _no_choice(path, value, str(context["expected"]))
     elif kind == "no_kind":
         yield _no_kind(path, value)
-    elif kind == "too_short":
-        yield _too_few(path)
     elif kind in _WANTED:
         yield _wrong_type(path, value, _WANTED[kind])
     else:
         yield Fault(f"is {shown(value)}: {detail['msg']}", at=path)
+
+
+def _meant(fault: Fault) -> str:
+    """The key that the hint of *fault* takes its own for."""
+    return fault.hint.partition("?")[0].removeprefix("did you mean ")
 
 
 def _path(place: tuple[int | str, ...]) -> Path:
@@ -96,22 +105,24 @@ def _unknown_key(place: tuple[int | str, ...], path: Path) -> Fault:
     word = str(path[-1])
     if word in NOT_YET.get(where, ()):
         return _not_yet(path)
-    hint = accepted(word, list(model.model_fields))
+    hint = accepted(word, sorted(model.model_fields, key=_SHARED.__contains__))
     if where == "limit" and word in KINDS:
         hint = "one entry is one limit; write two entries"
     return Fault(f"is no key of {_OWNER[where]}", hint, at=path, on_key=True)
 
 
 def _not_yet(path: Path) -> Fault:
-    return Fault("is not supported yet", "remove it, or wait for a release that has it", at=path, on_key=True)
+    return Fault(
+        "is not supported yet", "remove it, or wait for a release that has it", at=path, on_key=True
+    )
 
 
 def _no_choice(path: Path, value: object, expected: str) -> Fault:
     return Fault(f"is {shown(value)}", accepted(value, re.findall(r"'([^']*)'", expected)), at=path)
 
 
-def _no_kind(path: Path, value: Any) -> Fault:
-    if not isinstance(value, Mapping):
+def _no_kind(path: Path, value: Json) -> Fault:
+    if not isinstance(value, dict):
         return _wrong_type(path, value, "a mapping")
     later = next((key for key in value if key in NOT_YET["limit"]), None)
     if later is not None:
@@ -119,13 +130,6 @@ def _no_kind(path: Path, value: Any) -> Fault:
     hints = (accepted(key, KINDS) for key in value)
     hint = next((hint for hint in hints if hint.startswith("did")), accepted("", KINDS))
     return Fault("is no limit: it has none of the keys that make one", hint, at=path)
-
-
-def _too_few(path: Path) -> Fault:
-    if path == ("grants",):
-        hint = "leave the section out to let every subject call every listed tool"
-        return Fault("is an empty list, which would refuse every call", hint, at=path, on_key=True)
-    return Fault("is empty, so that nothing may run", _MISSING[("tools",)], at=path, on_key=True)
 
 
 def _wrong_type(path: Path, value: object, wanted: str) -> Fault:

@@ -30,7 +30,7 @@ process with it (measured with common-expression-language 0.10).
 
 _RESERVED: Final = frozenset({"true", "false", "null", "in"})
 _TYPES: Final = frozenset(
-    "bool bytes double duration dyn google int list map null_type string timestamp type uint".split()
+    ("bool bytes double duration dyn int list map null_type string timestamp type uint").split()
 )
 _PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _BOUND: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
@@ -53,7 +53,9 @@ def condition(value: str) -> str:
     """*value* if it can be a condition; raises Fault."""
     text = value.strip()
     if number_of(text) is not None:
-        raise Fault(f"is {text}, which is no condition", "write what must be true: args.amount < 100")
+        raise Fault(
+            f"is {text}, which is no condition", "write what must be true: args.amount < 100"
+        )
     _check(text)
     return text
 
@@ -110,7 +112,8 @@ def _check_cel(text: str) -> None:
     unknown = sorted(used - {*ROOTS} - _TYPES - {*_BOUND.findall(text)})
     if unknown:
         raise Fault(
-            f"is {shown(text)}, which has the unknown name {unknown[0]}", accepted(unknown[0], ROOTS)
+            f"is {shown(text)}, which has the unknown name {unknown[0]}",
+            accepted(unknown[0], ROOTS),
         )
 
 

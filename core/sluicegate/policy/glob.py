@@ -91,9 +91,7 @@ def _ends_agree(first: str, second: str) -> bool:
     """Whether the literal beginnings and ends allow an overlap: settles most pairs at once."""
     head = min(_literal_head(first), _literal_head(second))
     tail = min(_literal_head(first[::-1]), _literal_head(second[::-1]))
-    return first[:head] == second[:head] and (
-        tail == 0 or first[-tail:] == second[-tail:]
-    )
+    return first[:head] == second[:head] and (tail == 0 or first[-tail:] == second[-tail:])
 
 
 def _literal_head(pattern: str) -> int:

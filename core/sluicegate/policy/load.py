@@ -37,7 +37,9 @@ def load(path: str | FilePath) -> Policy:
     format = _FORMATS.get(path.suffix.lower())
     if format is None:
         hint = f"accepted: {', '.join(_FORMATS)}"
-        raise PolicyError(f"a policy file cannot end in {path.suffix or 'nothing'}", file=file, hint=hint)
+        raise PolicyError(
+            f"a policy file cannot end in {path.suffix or 'nothing'}", file=file, hint=hint
+        )
     try:
         with path.open("rb") as stream:
             content = stream.read(LARGEST + 1)
@@ -50,9 +52,11 @@ def load(path: str | FilePath) -> Policy:
 
 
 def parse(text: str, *, format: str = "yaml", file: str = "<policy>") -> Policy:
-    """The policy in *text*, which is yaml, toml or json; errors call it *file*. Raises PolicyError."""
+    """The policy in *text* (yaml, toml or json), which errors call *file*; raises PolicyError."""
     if format not in _READERS:
-        raise PolicyError(f"there is no format {format!r}", file=file, hint=accepted(format, _READERS))
+        raise PolicyError(
+            f"there is no format {format!r}", file=file, hint=accepted(format, _READERS)
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -69,11 +73,11 @@ def of(document: Mapping[str, object]) -> Policy:
 
 
 def _decoded(content: bytes, file: str) -> str:
+    if len(content) > LARGEST:
+        raise _too_large(file)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if len(content) > LARGEST and error.start > LARGEST - 4:
-            return content[: error.start].decode("utf-8-sig") + "  "  # cut in a character: too large anyway
         before = content[: error.start].decode("utf-8-sig", "replace")
         mark = mark_at(starts_of_lines(before), len(before))
         raise PolicyError(
@@ -88,12 +92,17 @@ def _decoded(content: bytes, file: str) -> str:
 def _parsed(text: str, format: str, origin: Origin) -> Policy:
     origin = replace(origin, text=text)
     if len(text.encode()) > LARGEST:
-        raise PolicyError(f"is larger than {LARGEST:,} bytes", file=origin.file, hint="split it up")
+        raise _too_large(origin.file)
     try:
         document, marks = _READERS[format](text)
     except Misplaced as trouble:
         raise origin.misplaced(trouble) from None
     return _built(document, replace(origin, marks=marks))
+
+
+def _too_large(file: str) -> PolicyError:
+    hint = "one pattern such as get_* can stand for many tools"
+    return PolicyError(f"the policy is larger than {LARGEST:,} bytes", file=file, hint=hint)
 
 
 def _built(document: Any, origin: Origin) -> Policy:

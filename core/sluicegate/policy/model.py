@@ -71,7 +71,11 @@ Names = Annotated[tuple[values.Name, ...], Field(strict=False), AfterValidator(v
 
 class _Model(BaseModel):
     model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", validate_default=False, use_attribute_docstrings=True
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        validate_default=False,
+        use_attribute_docstrings=True,
     )
 
 
@@ -91,7 +95,7 @@ class Tool(_Model):
     """One tool, or all tools whose names fit a pattern."""
 
     effect: Literal["read", "idempotent", "write"] = "write"
-    """read: no side effect; idempotent: safe to repeat with equal arguments; write: not safe to repeat."""
+    """read: no side effect; idempotent: safe to repeat with equal arguments; write: not safe."""
 
     args: values.ArgumentSchema | None = Field(
         default=None, examples=[{"properties": {"amount": {"type": "number", "maximum": 500}}}]
@@ -220,12 +224,14 @@ class Policy(_Model):
     replies: Literal["full", "short"] = "full"
     """What the model is told about a refusal: full, or short for the code alone."""
 
-    tools: Annotated[Mapping[values.Glob, Tool], AfterValidator(values.frozen)] = Field(
-        min_length=1, examples=[{"search_orders": {"effect": "read"}}]
+    tools: Annotated[Mapping[values.Glob, Tool], AfterValidator(values.some_tools)] = Field(
+        json_schema_extra={"minProperties": 1}, examples=[{"search_orders": {"effect": "read"}}]
     )
-    """Exact names or patterns; the most specific entry that fits a call is the only one that counts."""
+    """Exact names or patterns; the most specific entry that fits a call counts, and no other."""
 
-    grants: tuple[Grant, ...] | None = Field(default=None, strict=False, min_length=1)
+    grants: Annotated[tuple[Grant, ...] | None, AfterValidator(values.some_grants)] = Field(
+        default=None, strict=False, json_schema_extra={"minItems": 1}
+    )
     """Who may call what. Without this section every subject may call every listed tool."""
 
     limits: tuple[_AnyLimit, ...] = Field(default=(), strict=False)
@@ -258,7 +264,11 @@ class Policy(_Model):
 
     @property
     def revision(self) -> str:
-        """`sha256:` and the digest of the document's canonical form: comments, order and format do not count."""
+        """
+        `sha256:` and the digest of the document's canonical form.
+
+        Comments, the order of keys and the file's format do not count.
+        """
         return self._revision
 
     @property
@@ -298,9 +308,10 @@ class Policy(_Model):
         if not isinstance(data, Mapping):
             raise Fault("is no mapping", "begin with: version: 1")
         try:
-            document, text = freeze(dict(data))
+            document, text = freeze(dict(cast("Mapping[str, object]", data)))
         except NotCanonical as error:
-            raise Fault(error.problem, at=error.path) from None
+            hint = "accepted: text, numbers, true, false, lists and mappings"
+            raise Fault(error.problem, hint, at=error.path) from None
         document = cast("dict[str, Json]", document)
         Fault.refuse(_empties(document, ()))
         policy = handler(document)
@@ -322,10 +333,12 @@ def _empties(value: Json, path: Path) -> Iterator[Fault]:
     An empty `when:` must not mean "always", nor an empty `grants:` "everybody".
     Inside a JSON Schema null is a value like others.
     """
+    in_schema = len(path) == 3 and path[0] == "tools" and path[2] == "args"
     if value is None:
-        hint = "write {} for the defaults" if path[:-1] == ("tools",) else "write a value, or remove it"
+        defaults = path[:-1] == ("tools",)
+        hint = "write {} for the defaults" if defaults else "write a value, or remove it"
         yield Fault("is empty", hint, at=path, on_key=isinstance(path[-1], str))
-    elif isinstance(value, dict) and not (len(path) == 3 and path[0] == "tools" and path[2] == "args"):
+    elif isinstance(value, dict) and not in_schema:
         for key, item in value.items():
             yield from _empties(item, (*path, key))
     elif isinstance(value, list):
@@ -336,7 +349,9 @@ def _empties(value: Json, path: Path) -> Iterator[Fault]:
 def _ties(tools: Mapping[str, Tool]) -> Iterator[Fault]:
     globs = [name for name in tools if is_glob(name)]
     if len(globs) > _MOST_GLOBS:
-        yield Fault(f"has {len(globs)} patterns", f"at most {_MOST_GLOBS}", at=("tools",), on_key=True)
+        yield Fault(
+            f"has {len(globs)} patterns", f"at most {_MOST_GLOBS}", at=("tools",), on_key=True
+        )
         return
     order = {name: i for i, name in enumerate(globs)}
     for pair in ties(globs):

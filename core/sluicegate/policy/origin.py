@@ -93,8 +93,8 @@ class Origin:
         )
 
     def _line(self, line: int, column: int) -> str:
-        lines = _BREAK.split(self.text) if line else []
-        if line > len(lines):
+        lines = _BREAK.split(self.text)
+        if not 1 <= line <= len(lines):
             return ""
         start = 0 if column <= _WIDEST // 2 else column - _WIDEST // 2
         return lines[line - 1][start : start + _WIDEST].strip()

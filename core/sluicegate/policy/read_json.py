@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Final, NoReturn
 
-from .fault import Fault, shown
+from .fault import Fault, Path, shown
 from .numbers import number
 from .origin import Mark, Marks, Misplaced, Place, mark_at, starts_of_lines
 from .read_yaml import DEEPEST
@@ -40,7 +40,7 @@ class _Reader:
         self.starts = starts_of_lines(text)
         self.marks: Marks = {}
 
-    def value(self, at: int, path: tuple[str | int, ...]) -> tuple[Any, int]:
+    def value(self, at: int, path: Path) -> tuple[Any, int]:
         if len(path) > DEEPEST:
             self.refuse(at, f"nests deeper than {DEEPEST} levels", "flatten it")
         char = self.text[at : at + 1]
@@ -51,7 +51,7 @@ class _Reader:
         value, end = self.string(at) if char == '"' else self.word(at)
         return value, self.skip(end)
 
-    def object(self, at: int, path: tuple[str | int, ...]) -> tuple[dict[str, Any], int]:
+    def object(self, at: int, path: Path) -> tuple[dict[str, Any], int]:
         pairs: dict[str, Any] = {}
         at = self.skip(at + 1)
         while not self.closes(at, "}", bool(pairs)):
@@ -72,7 +72,7 @@ class _Reader:
             pairs[key], at = self.value(start, here)
         return pairs, self.skip(at + 1)
 
-    def array(self, at: int, path: tuple[str | int, ...]) -> tuple[list[Any], int]:
+    def array(self, at: int, path: Path) -> tuple[list[Any], int]:
         items: list[Any] = []
         at = self.skip(at + 1)
         while not self.closes(at, "]", bool(items)):
@@ -86,7 +86,7 @@ class _Reader:
     def closes(self, at: int, bracket: str, begun: bool) -> bool:
         """Whether *bracket* is here; if not, and something came before, a comma must be."""
         char = self.text[at : at + 1]
-        if begun and char not in (bracket, ",") or not char:
+        if not char or (begun and char not in (bracket, ",")):
             self.refuse(at, f"a comma or {bracket} is due here", "check the brackets up to here")
         return char == bracket
 
@@ -97,7 +97,8 @@ class _Reader:
         try:
             return str(json.loads(found[0])), found.end()
         except ValueError:
-            self.refuse(at, "this text has an unknown escape", r'accepted: \" \\ \/ \b \f \n \r \t \u0041')
+            accepted = r"accepted: \" \\ \/ \b \f \n \r \t \u0041"
+            self.refuse(at, "this text has an unknown escape", accepted)
 
     def word(self, at: int) -> tuple[Any, int]:
         found = _WORD.match(self.text, at)

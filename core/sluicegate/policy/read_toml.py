@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from typing import Any, Final
 
-from .fault import Fault
+from .fault import Fault, Path
 from .numbers import number
 from .origin import Mark, Marks, Misplaced, Place
 
@@ -41,8 +41,8 @@ def read(text: str) -> tuple[Any, Marks]:
     except ValueError as error:
         found = _WHERE.search(str(error))
         mark = Mark(int(found[1]), int(found[2])) if found and found[1] else None
-        problem = _WHERE.sub("", str(error))
-        raise Misplaced(mark, f"this is no TOML: {problem}", "check the quotes and brackets") from None
+        problem = f"this is no TOML: {_WHERE.sub('', str(error))}"
+        raise Misplaced(mark, problem, "check the quotes and the brackets") from None
     return document or None, _marks(text)
 
 
@@ -53,28 +53,28 @@ def _float(text: str) -> float:
 def _marks(text: str) -> Marks:
     start = Mark(1, 1)
     marks: Marks = {(): Place(start, start)}
-    table: tuple[str | int, ...] = ()
-    counts: Counter[tuple[str | int, ...]] = Counter()
-    for number_of_line, line in enumerate(text.splitlines(), 1):
+    table: Path = ()
+    counts: Counter[Path] = Counter()
+    for row, line in enumerate(text.splitlines(), 1):
         header = _HEADER.match(line)
         if header:
             table = _within(_names(header[2]), counts)
             if header[1] == "[[":
                 counts[table] += 1
                 table = (*table, counts[table] - 1)
-            mark = Mark(number_of_line, header.start(1) + 1)
+            mark = Mark(row, header.start(1) + 1)
             marks.setdefault(table, Place(mark, mark))
             continue
         entry = _ENTRY.match(line)
         if entry:
-            place = Place(Mark(number_of_line, entry.end() + 1), Mark(number_of_line, entry.start(1) + 1))
-            marks.setdefault((*table, *_names(entry[1])), place)
+            key, value = Mark(row, entry.start(1) + 1), Mark(row, entry.end() + 1)
+            marks.setdefault((*table, *_names(entry[1])), Place(value, key))
     return marks
 
 
-def _within(names: tuple[str, ...], counts: Counter[tuple[str | int, ...]]) -> tuple[str | int, ...]:
-    """*names* of a header, with the position of the last element where one is an array of tables."""
-    path: tuple[str | int, ...] = ()
+def _within(names: tuple[str, ...], counts: Counter[Path]) -> Path:
+    """*names* of a header, with the position of the last element of each array of tables."""
+    path: Path = ()
     for i, name in enumerate(names):
         path = (*path, name)
         if counts[path] and i < len(names) - 1:

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 import yaml
 
-from .fault import Fault, shown
+from .fault import Fault, Path, shown
 from .numbers import NUMBER, number
 from .origin import Mark, Marks, Misplaced, Place, mark_at, starts_of_lines
 
@@ -43,16 +43,19 @@ def read(text: str, loader: Any = None) -> tuple[Any, Marks]:
         return _Reader(text, loader or _LOADER).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if mark and error.context_mark and mark.line > text.rstrip().count("\n"):
+            mark = error.context_mark  # what never ends is shown where it begins
+        place = None if mark is None else _mark(mark)
         problem = error.problem or error.context or "cannot be read"
-        raise Misplaced(mark and _mark(mark), f"this is no YAML: {problem}", _advice(problem)) from None
+        raise Misplaced(place, f"this is no YAML: {problem}", _advice(problem)) from None
     except yaml.reader.ReaderError as error:
-        mark = mark_at(starts_of_lines(text), error.position)
-        raise Misplaced(mark, f"this is no YAML: {error.reason}", "remove the character") from None
+        place = mark_at(starts_of_lines(text), error.position)
+        raise Misplaced(place, f"this is no YAML: {error.reason}", "remove the character") from None
 
 
 class _Reader:
     def __init__(self, text: str, loader: Any) -> None:
-        self.events: Iterator[Any] = yaml.parse(text, Loader=loader)
+        self.events: Iterator[Any] = yaml.parse(text, loader)  # pyright: ignore[reportUnknownMemberType] - untyped there
         self.marks: Marks = {}
 
     def document(self) -> tuple[Any, Marks]:
@@ -70,7 +73,7 @@ class _Reader:
             _refuse(event, "a second document begins here", "one file has one policy")
         return value, self.marks
 
-    def node(self, event: Any, path: tuple[str | int, ...]) -> Any:
+    def node(self, event: Any, path: Path) -> Any:
         _plain_json(event)
         if len(path) > DEEPEST:
             _refuse(event, f"nests deeper than {DEEPEST} levels", "flatten it")
@@ -80,7 +83,7 @@ class _Reader:
             return self.sequence(path)
         return self.mapping(path)
 
-    def sequence(self, path: tuple[str | int, ...]) -> list[Any]:
+    def sequence(self, path: Path) -> list[Any]:
         items: list[Any] = []
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             here = (*path, len(items))
@@ -89,7 +92,7 @@ class _Reader:
             items.append(self.node(event, here))
         return items
 
-    def mapping(self, path: tuple[str | int, ...]) -> dict[str, Any]:
+    def mapping(self, path: Path) -> dict[str, Any]:
         pairs: dict[str, Any] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = _key(event)
@@ -143,7 +146,7 @@ def _plain_json(event: Any) -> None:
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
         _refuse(event, "anchors and aliases are not accepted", "write the value out")
     if event.tag is not None:
-        _refuse(event, f"the tag {event.tag} is not accepted", "put text in quotes, and use no tags")
+        _refuse(event, f"the tag {event.tag} is not accepted", "quote text, and use no tags")
 
 
 def _refuse(event: Any, problem: str, hint: str) -> NoReturn:

@@ -49,7 +49,7 @@ def template(text: str) -> str:
 def _placeholder(inner: str) -> tuple[str, ...]:
     path = tuple(inner.split("."))
     if not all(path) or inner != "".join(inner.split()):
-        raise Fault(f"has the placeholder {{{inner}}}", "name an argument: {order_id} or {order.id}")
+        raise Fault(f"has the placeholder {{{inner}}}", "name an argument: {order_id}")
     if path[0] == "args" and len(path) > 1:
         name = ".".join(path[1:])
         raise Fault(f"has the placeholder {{{inner}}}", f"placeholders are arguments: {{{name}}}")

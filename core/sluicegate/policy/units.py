@@ -83,8 +83,9 @@ class Rate:
         return cls(count, period)
 
     def __str__(self) -> str:
-        words = in_words(self.period)
-        return f"{self.count}/{words[1:] if re.fullmatch('1[a-z]+', words) else words}"
+        unit = next(unit for unit in reversed(_UNITS) if self.period % _UNITS[unit] == 0)
+        periods = self.period // _UNITS[unit]
+        return f"{self.count}/{unit if periods == 1 else f'{periods}{unit}'}"
 
 
 def in_words(micros: int) -> str:

@@ -61,6 +61,9 @@ def compiled_expression(text: str) -> Expression:
 
 
 def _path(root: str, names: tuple[str, ...]) -> Callable[[Scope], object]:
+    if root == "args" and len(names) == 1:
+        return _argument(names[0])
+
     def walk(scope: Scope) -> object:
         value = scope.args if root == "args" else _variable(root, scope)
         for depth, name in enumerate(names):
@@ -70,6 +73,16 @@ def _path(root: str, names: tuple[str, ...]) -> Callable[[Scope], object]:
         return value
 
     return walk
+
+
+def _argument(name: str) -> Callable[[Scope], object]:
+    def argument(scope: Scope) -> object:
+        try:
+            return scope[1][name]  # by place: names of a tuple's fields cost a little each
+        except KeyError:
+            raise ExpressionError(f"args.{name} is missing") from None
+
+    return argument
 
 
 def _variable(name: str, scope: Scope) -> Any:

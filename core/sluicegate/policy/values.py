@@ -32,6 +32,9 @@ __all__ = [
     "exactly_one",
     "frozen",
     "not_empty",
+    "pattern",
+    "some_grants",
+    "some_tools",
 ]
 
 _T = TypeVar("_T")
@@ -46,9 +49,10 @@ _PART: Final = r"^(tenant|user|agent|run|root|tool|args(\.[^.\s]+)+)$"
 _DECIMAL: Final = r"^[0-9]+(\.[0-9]{1,6})?$"
 
 
-def _glob(text: str) -> str:
+def pattern(text: str) -> str:
+    """*text* if a name can fit it; raises Fault."""
     if not text or text != text.strip() or not text.isprintable():
-        raise Fault(f"is {shown(text)}, which no name fits", "write a name, or a pattern such as get_*")
+        raise Fault(f"is {shown(text)}, which no name fits", "write a name or a pattern: get_*")
     if len(text) > _LONGEST_NAME:
         raise Fault(f"has {len(text)} characters", f"at most {_LONGEST_NAME}")
     return text
@@ -56,9 +60,7 @@ def _glob(text: str) -> str:
 
 def _name(text: str) -> str:
     if not re.fullmatch(_NAME[1:-1], text):
-        raise Fault(
-            f"is {shown(text)}", "a name has 1 to 64 letters, digits, _ . or - and begins with a letter"
-        )
+        raise Fault(f"is {shown(text)}", "a name has 1 to 64 letters, digits, _ . or -")
     return text
 
 
@@ -93,7 +95,7 @@ def _amount(value: object) -> int:
     try:
         amount = micros(value, "it")
     except ValueError as error:
-        raise Fault(str(error).removeprefix("it "), "write 0 or more: 50, 0.25, or '0.25'") from None
+        raise Fault(str(error).removeprefix("it "), "write 0 or more: 50 or 0.25") from None
     # micros rounds up, which is right for what is spent and wrong for what may be spent
     if amount != Decimal(str(value)) * MICRO:
         raise Fault(f"is {shown(value)}", "an amount has at most 6 decimals")
@@ -128,12 +130,28 @@ def not_empty(items: _Items) -> _Items:
     return items
 
 
+def some_grants(items: _Items | None) -> _Items | None:
+    """*items*, at least one, or None; raises Fault."""
+    if items is not None and not items:
+        hint = "leave the section out to let every subject call every listed tool"
+        raise Fault("is an empty list, which would refuse every call", hint, on_key=True)
+    return items
+
+
+def some_tools(items: Mapping[str, _T]) -> Mapping[str, _T]:
+    """*items*, at least one; raises Fault."""
+    if not items:
+        hint = "list the tools that may run: {get_order: {effect: read}}"
+        raise Fault("is empty, so that nothing may run", hint, on_key=True)
+    return frozen(items)
+
+
 def frozen(items: Mapping[str, _T]) -> Mapping[str, _T]:
     """A copy of *items* that cannot be changed."""
     return FrozenDict(items)
 
 
-Glob = Annotated[str, AfterValidator(_glob), Field(min_length=1, max_length=_LONGEST_NAME)]
+Glob = Annotated[str, AfterValidator(pattern), Field(min_length=1, max_length=_LONGEST_NAME)]
 """A name, or a pattern with * and ?."""
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
@@ -175,7 +193,9 @@ RateText = Annotated[units.Rate, PlainValidator(units.Rate.parse), WithJsonSchem
 Amount = Annotated[int, BeforeValidator(_amount), WithJsonSchema(_AMOUNT)]
 """An amount, in millionths."""
 
-_CostName = Annotated[str, AfterValidator(_cost_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
+_CostName = Annotated[
+    str, AfterValidator(_cost_name), WithJsonSchema({"type": "string", "pattern": _NAME})
+]
 _CostText = Annotated[str, BeforeValidator(expression.cost), WithJsonSchema(_COST)]
 Costs = Annotated[Mapping[_CostName, _CostText], AfterValidator(frozen)]
 """Names of metered resources, each with the text of an expression."""

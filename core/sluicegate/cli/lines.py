@@ -1,0 +1,94 @@
+"""Journal entries as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from ..journal import Entry
+from .terminal import moment, plain
+
+__all__ = ["Line", "Lines", "show"]
+
+STYLES: Final[Mapping[str, str]] = {
+    "permit": "green",
+    "succeeded": "green",
+    "recorded": "cyan",
+    "deny": "red",
+    "failed": "yellow",
+    "unknown": "bold yellow",
+    "observed": "magenta",
+    "policy": "dim",
+}
+_WORD_WIDTH: Final = 9
+_LONGEST_ERROR: Final = 300
+_KNOWN: Final = 100_000
+
+
+class Line(NamedTuple):
+    """One entry: when (µs since 1970 UTC), what became of which tool, for whom, and why."""
+
+    at: int
+    word: str
+    tool: str
+    who: str
+    why: tuple[str, ...]
+
+
+class Lines:
+    """Reads entries in their order, and remembers which tool a permit was for."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, str] = {}
+
+    def read(self, entry: Entry) -> Line:
+        """*entry* as a line."""
+        content = entry.content
+        at = int(content["at"])
+        if content["kind"] == "decision":
+            return self._decision(at, content)
+        if content["kind"] == "outcome":
+            permit = str(content["permit"])
+            tool = self._tools.get(permit, f"permit {permit[:12]}")
+            error = str(content.get("error", ""))[:_LONGEST_ERROR]
+            return Line(at, str(content["outcome"]), plain(tool), "", (plain(error),) if error else ())
+        return Line(at, str(content["kind"]), str(content.get("policy", ""))[:19], "", ())
+
+    def _decision(self, at: int, content: Mapping[str, Any]) -> Line:
+        proposal = content["proposal"]
+        tool = str(proposal["tool"])
+        if "permit" in content:
+            if len(self._tools) >= _KNOWN:
+                self._tools.clear()
+            self._tools[str(content["permit"])] = tool
+        why = [f"{reason['code']}: {reason['message']}" for reason in content.get("reasons", ())]
+        if "would" in content:
+            why.insert(0, f"only watched; enforced, it would be: {content['would']}")
+        return Line(at, str(content["decision"]), plain(tool), _who(proposal), tuple(map(plain, why)))
+
+
+def _who(proposal: Mapping[str, Any]) -> str:
+    """Tenant, user and agent with slashes between, and the run."""
+    subject = proposal["subject"]
+    parts = [subject[name] for name in ("tenant", "user", "agent") if subject[name]]
+    run = [f"run {proposal['run']}"] if proposal["run"] else []
+    return plain(" · ".join(["/".join(parts), *run] if parts else run))
+
+
+def show(out: Console, line: Line) -> None:
+    """Print *line*: on a terminal with its reasons below, elsewhere as one line to search in."""
+    when = f"{moment(line.at):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    word = (f"{line.word:<{_WORD_WIDTH}}", STYLES.get(line.word, ""))
+    if not out.is_terminal:
+        why = " | ".join(line.why)
+        text = f"{when}Z  {line.word:<{_WORD_WIDTH}}  {line.tool}  {line.who or '-'}  {why}"
+        out.print(text.rstrip(), soft_wrap=True)
+        return
+    who = f"  {line.who}" if line.who else ""
+    out.print(Text.assemble((when, "dim"), "  ", word, "  ", (line.tool, "bold"), (who, "dim")))
+    for reason in line.why:
+        out.print(Padding(Text(reason), (0, 0, 0, len(when) + 2)))

@@ -1,0 +1,64 @@
+"""Where commands find the policy and the ledger. Looking never makes a ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from ..ledger import Ledger, open_ledger
+from .terminal import WrongUse
+
+__all__ = ["DEFAULT", "LedgerUrl", "PolicyFile", "existing_ledger", "policy_file"]
+
+DEFAULT: Final = Path("sluicegate.yaml")
+
+PolicyFile = Annotated[
+    Path, typer.Option("--policy", "-p", metavar="FILE", help="The policy file.", show_default=True)
+]
+LedgerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        metavar="URL",
+        help="The ledger, such as sqlite:///path/to/ledger.db.  [default: beside the policy]",
+        show_default=False,
+    ),
+]
+
+
+def policy_file(path: Path) -> Path:
+    """*path*, if there is a file; raises WrongUse."""
+    if path.is_file():
+        return path
+    what = "a folder, not a policy file" if path.is_dir() else "no policy file"
+    raise WrongUse(
+        f"{path} is {what}" if path.is_dir() else f"there is {what} at {path}",
+        "`sluicegate init` writes a first one; name another with its path",
+    )
+
+
+def existing_ledger(url: str | None, policy: Path) -> tuple[str, Ledger]:
+    """The ledger at *url*, by default the one beside *policy*, and its URL; raises WrongUse if there is none."""
+    if url is None:
+        policy_file(policy)
+        url = f"sqlite:///{(policy.parent / '.sluicegate' / 'ledger.db').resolve()}"
+    if url == "memory:":
+        raise WrongUse(
+            "memory: is the ledger of one process, and only that process can look at it",
+            "use gate.journal and gate.usage() there, or give the gate a SQLite ledger",
+        )
+    file = _file_of(url)
+    if file is not None and not file.is_file():
+        raise WrongUse(
+            f"there is no ledger at {file}",
+            "a gate makes it with its first decision; --ledger names another one",
+        )
+    return url, open_ledger(url)
+
+
+def _file_of(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(unquote(parts.path[1:])) if parts.scheme == "sqlite" else None

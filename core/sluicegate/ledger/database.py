@@ -1,0 +1,266 @@
+"""One SQLite file and the one connection of this process to it: transactions, folds, reading."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, TypeVar
+
+from ..errors import LedgerError
+from ..journal import Entry
+from .books import SqliteBooks
+from .files import LockFile, create, inspect, refuse_place
+
+__all__ = ["Busy", "Database"]
+
+FOLD_ENTRIES: Final = 512
+"""Changes are folded, and the write-ahead log is checkpointed, every so many entries of the journal…"""
+
+FOLD_BYTES: Final = 8_000_000
+"""…or bytes of it, whichever comes first."""
+
+_T = TypeVar("_T")
+
+
+class Busy(LedgerError):
+    """A program that is not Sluicegate holds SQLite's write lock; nothing has happened."""
+
+
+class Database:
+    """
+    The connection is one, and whoever uses it holds the guard: another thread would see
+    the open transaction of this one.
+
+    The *lock* is for processes, around every write. SQLite has locks of its own, but its
+    busy handler lets a process starve, and its releases 3.7.0 to 3.51.2 can corrupt the
+    file when two connections write and checkpoint at the same time (the "WAL-reset bug",
+    https://sqlite.org/wal.html). So checkpoints are made under the lock too, and never by
+    SQLite itself. Closing the last connection makes one, when there is no second.
+    """
+
+    def __init__(self, path: Path, *, synchronous: str, timeout: float) -> None:
+        self.path = path
+        self.lock = LockFile(path.with_name(path.name + "-lock"))
+        self.fold_due = False
+        self.floor = 0
+        self._synchronous = synchronous
+        self._timeout = timeout
+        self._guard = Lock()
+        self._opened: tuple[sqlite3.Connection, SqliteBooks] | None = None
+        self._inode: tuple[int, int] | None = None
+        self._gone: str | None = None
+
+    def open(self) -> None:
+        """Open the ledger; make it first if there is none. Raises LedgerError."""
+        if self.path in _INHERITED:
+            raise LedgerError(_INHERITED[self.path][0])
+        try:
+            refuse_place(self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.lock.acquire_within(self._timeout):
+                raise LedgerError(
+                    f"{self.path} cannot be opened: another process held the lock {self.lock.path} for "
+                    f"{self._timeout:g} s; see what it does (`fuser -v` names it), or give a longer timeout"
+                )
+            if not self.path.exists():
+                create(self.path)
+            inspect(self.path)
+            self._inode = _inode(self.path)
+            with self._guard:
+                connection, books = self._begin()  # the lock is not enough: may we write?
+                books.refresh()
+                connection.execute("ROLLBACK")
+                self._note(books)
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            raise self._failed("opened", error) from error
+        except BaseException:
+            self.close()
+            raise
+        self.lock.release()
+
+    def transact(self, work: Callable[[SqliteBooks], None]) -> None:
+        """
+        Do *work* in one transaction, under the lock, and return when it is durable.
+
+        Raises Busy, or LedgerError. After a COMMIT that failed nobody knows whether the
+        work was done: look for its traces instead of doing it again.
+        """
+        with self._guard:
+            connection, books = self._begin()
+            try:
+                books.refresh()
+                work(books)
+                books.write()
+                connection.execute("COMMIT")
+            except Exception as error:
+                self._drop()
+                raise self._failed("written", error) from error
+            except BaseException:
+                self._drop()
+                raise
+            books.written()
+            self._note(books)
+
+    def fold(self) -> None:
+        """Fold the recent changes and checkpoint, under the lock, if nobody else has done it meanwhile."""
+        with self._guard:
+            connection, books = self._begin()
+            try:
+                books.refresh()
+                self._note(books)
+                if not self.fold_due:
+                    connection.execute("ROLLBACK")
+                    return
+                books.fold()
+                connection.execute("COMMIT")
+                books.folded_now()
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except BaseException as error:
+                self._drop()
+                if isinstance(error, sqlite3.Error):
+                    raise self._failed("checkpointed", error) from error
+                raise
+            self._note(books)
+
+    def head(self) -> tuple[int, str]:
+        """The last entry's number and hash."""
+        return self._read(lambda books: (books.seq, books.last))
+
+    def cells(self, prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
+        """The cells whose key begins with *prefix*; each page of them as it is when it is read."""
+        end: str | None = None
+        while True:
+            page, end = self._read(lambda books, end=end: books.page_of_cells(prefix, end))
+            yield from page
+            if end is None:
+                return
+
+    def entries(self, after: int) -> Iterator[Entry]:
+        """The journal behind the entry *after*."""
+        while page := self._read(lambda books, after=after: books.page_of_entries(after)):
+            yield from page
+            after = page[-1].seq
+
+    def close(self) -> None:
+        """Let go of the connection; SQLite tidies up if it is the last one to the file."""
+        with self._guard:
+            self._gone = f"the ledger {self.path} is closed; open it again with SqliteLedger"
+            self._drop()
+
+    # --- fork: nothing of SQLite's may be inherited ---
+
+    def before_fork(self) -> bool:
+        """
+        Close the connection and keep the guard. It is opened again when it is needed.
+
+        SQLite remembers which locks the process holds. A child would inherit the memory
+        and not the locks, and might write into a log that its parent has deleted.
+        """
+        ready = self._guard.acquire(timeout=self._timeout)
+        if ready:
+            self._drop()
+        return ready
+
+    def after_fork(self) -> None:
+        self._guard.release()
+
+    def in_child(self, *, ready: bool) -> None:
+        """Begin anew in the child; if its parent was not *ready*, let nobody use the file here."""
+        self._guard = Lock()
+        self.lock.close()
+        if not ready:
+            self._gone = (
+                f"the ledger {self.path} was in the middle of a transaction when this process was forked; "
+                "start the process with spawn, or fork when the ledger is at rest"
+            )
+            _INHERITED[self.path] = self._gone, self._opened
+            self._opened = None
+
+    # --- below: under the guard ---
+
+    def _begin(self) -> tuple[sqlite3.Connection, SqliteBooks]:
+        connection, books = self._connection()
+        if _inode(self.path) != self._inode:
+            raise LedgerError(
+                f"{self.path} was removed or replaced while it was in use, and what it had counted with it; "
+                "put it back, or restart this process to begin with what is there now"
+            )
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if "locked" in str(error):
+                raise Busy(
+                    f"{self.path} cannot be written: another program held SQLite's write lock for "
+                    f"{self._timeout:g} s; end its transaction (`fuser -v` names it), or give a longer timeout"
+                ) from error
+            self._drop()
+            raise self._failed("written", error) from error
+        return connection, books
+
+    def _read(self, query: Callable[[SqliteBooks], _T]) -> _T:
+        with self._guard:
+            connection, books = self._connection()
+            try:
+                connection.execute("BEGIN")
+                books.refresh()
+                found = query(books)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                self._drop()
+                if isinstance(error, sqlite3.Error):
+                    raise self._failed("read", error) from error
+                raise
+            return found
+
+    def _connection(self) -> tuple[sqlite3.Connection, SqliteBooks]:
+        if self._gone is not None:
+            raise LedgerError(self._gone)
+        if self._opened is None:
+            try:
+                connection = sqlite3.connect(
+                    f"{self.path.as_uri()}?mode=rw",
+                    uri=True,
+                    timeout=self._timeout,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+                self._opened = connection, SqliteBooks(connection)
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                connection.execute("PRAGMA fullfsync = 1")  # on macOS fsync alone is no promise
+                connection.execute("PRAGMA wal_autocheckpoint = 0")
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.Error as error:
+                self._drop()
+                raise self._failed("opened", error) from error
+        return self._opened
+
+    def _drop(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[0].close()  # rolls back
+
+    def _note(self, books: SqliteBooks) -> None:
+        self.floor = books.floor
+        self.fold_due = books.seq - books.folded >= FOLD_ENTRIES or books.bulk >= FOLD_BYTES
+
+    def _failed(self, what: str, error: Exception) -> LedgerError:
+        return LedgerError(
+            f"the ledger {self.path} cannot be {what}: {error}; see that its disk has space, and that this "
+            "process may write the file and its directory"
+        )
+
+
+_INHERITED: Final[dict[Path, tuple[str, object]]] = {}
+"""Connections that a fork caught at work. They are kept, because even closing them would do harm."""
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
