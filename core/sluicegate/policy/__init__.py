@@ -1,16 +1,5 @@
-"""The policy file: its models, how it is read, and what editors and authors are told about it."""
+"""
+The policy file: its models, how it is read, how it is compiled, and what authors are told about it.
 
-from .model import Budget, Concurrency, Grant, Limit, Once, Policy, RateLimit, Tool
-from .units import Rate
-
-__all__ = [
-    "Budget",
-    "Concurrency",
-    "Grant",
-    "Limit",
-    "Once",
-    "Policy",
-    "Rate",
-    "RateLimit",
-    "Tool",
-]
+Nothing is imported here: the models need pydantic, and only a gate needs the models.
+"""

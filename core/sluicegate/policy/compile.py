@@ -9,83 +9,27 @@ why there can be none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Collection, Iterable
+from typing import Final
 
 from ..amount import MICRO, Micros
 from ..canonical import quoted
 from ..claims import Claim, Once, Quota, Rate, Seen, Slot, Unsettled
 from ..decision import Reason
 from ..errors import PolicyError
-from ..proposal import Proposal, Subject
-from ..schema import Validator, compiled
+from ..schema import compiled
 from ..window import Window
 from .glob import matches, resolve
 from .model import Budget, Concurrency, Grant, Policy, RateLimit, Tool
 from .model import Rate as RateSpec
 from .parts import MissingPart, Scoper, filled, scoper
-from .value import Expression, compiled_expression
+from .rules import Call, Counter, GrantRule, Maker, ToolRule
+from .value import compiled_expression
 
-__all__ = ["Call", "CompiledPolicy", "Counter", "GrantRule", "Maker", "ToolRule"]
+__all__ = ["CompiledPolicy"]
 
 _KNOWN_NAMES: Final = 10_000
 _EVERY_CALL: Final = "calls"
-
-
-class Call(NamedTuple):
-    """A proposal with the arguments that would run and what it costs, in millionths."""
-
-    proposal: Proposal
-    args: Mapping[str, Any]
-    costs: Mapping[str, Micros]
-
-
-Maker: TypeAlias = Callable[[Call], "Claim | Reason | None"]
-
-
-class GrantRule(NamedTuple):
-    """One entry of `grants`, reduced to what depends on the call."""
-
-    rule: str
-    who: tuple[tuple[str, str], ...]
-    when: Expression | None
-
-    def fits(self, subject: Subject) -> bool:
-        """Whether the grant is for *subject*: every part that it names must be there and match."""
-        for name, pattern in self.who:
-            values = subject.roles if name == "role" else (getattr(subject, name),)
-            if not any(value is not None and matches(pattern, value) for value in values):
-                return False
-        return True
-
-
-class ToolRule(NamedTuple):
-    """All that the policy says about one tool."""
-
-    name: str
-    rule: str
-    args: Validator | None
-    unknown_args: Literal["deny", "drop", "allow"]
-    when: Expression | None
-    grants: tuple[GrantRule, ...] | None
-    costs: tuple[tuple[str, Expression], ...]
-    makers: tuple[Maker, ...]
-    key: Callable[[Call], str] | None
-    lease: int
-    on_error: Literal["unknown", "failed"]
-
-
-class Counter(NamedTuple):
-    """Where a limit keeps its cells, and how to read them: *count* per *period* µs for a rate."""
-
-    rule: str
-    kind: type[Quota] | type[Rate] | type[Slot]
-    name: str
-    prefix: str
-    limit: Micros
-    window: Window | None = None
-    count: int = 1
-    period: int = 1
 
 
 class CompiledPolicy:
@@ -100,6 +44,11 @@ class CompiledPolicy:
         self._rules: dict[str, ToolRule | None] = {}
         for name in policy.tools:  # so that a wrong expression shows now and not at its first call
             self._entry(name, policy.tools[name], name)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names and patterns of all entries."""
+        return self.policy.tools.keys()
 
     def rule(self, tool: str) -> ToolRule | None:
         """The rule for a tool of this name; None if the policy has no entry for it."""
@@ -169,12 +118,15 @@ def _distinct(policy: Policy, counters: Iterable[Counter]) -> list[Counter]:
     """Two limits that count the same thing would share cells, and count each call twice."""
     known: dict[tuple[str, tuple[str, ...]], str] = {}
     found = list(counters)
-    for limit, counter in zip(policy.limits, found, strict=True):
+    for index, (limit, counter) in enumerate(zip(policy.limits, found, strict=True)):
         what = (counter.prefix, tuple(limit.per))
         if what in known:
+            mark = policy.position(("limits", index))
             raise PolicyError(
                 f"{counter.rule} counts the same as {known[what]}",
                 file=policy.source or "<policy>",
+                line=mark.line if mark else 0,
+                column=mark.column if mark else 0,
                 hint="keep the stricter one of the two, or give them different `per`, `window` or `tools`",
             )
         known[what] = counter.rule

@@ -29,7 +29,7 @@ def _as_written(schema: Json) -> Json:
     choices = kept.get("anyOf")
     if isinstance(choices, list) and _NULL in choices:
         choices.remove(_NULL)
-        if isinstance(only := choices[0], dict) and len(choices) == 1:
+        if len(choices) == 1:
             del kept["anyOf"]
-            kept = {**only, **kept}
+            kept = {**cast("dict[str, Json]", choices[0]), **kept}
     return {key: _as_written(value) for key, value in kept.items()}

@@ -12,7 +12,7 @@ from ..proposal import Proposal
 from .template import parts
 
 if TYPE_CHECKING:
-    from .compile import Call
+    from .rules import Call
 
 __all__ = ["MissingPart", "Part", "Scoper", "filled", "part", "scoper"]
 

@@ -158,8 +158,10 @@ def _mark(mark: Any) -> Mark:
 
 
 def _advice(problem: str) -> str:
+    if "tab character" in problem or "'\\t'" in problem:
+        return "indent with spaces"
     if "cannot start any token" in problem:
-        return "indent with spaces; put text that begins with @, %, ` or a tab in quotes"
+        return "put text that begins with @, % or ` in quotes, and indent with spaces"
     if "mapping values are not allowed" in problem:
         return "put text with a colon in it in quotes"
     return "check the indentation, the quotes and the brackets up to here"

@@ -1,0 +1,86 @@
+"""What a compiled policy is made of: rules about one tool, and makers of claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from ..amount import Micros
+from ..claims import Claim, Quota, Rate, Slot
+from ..decision import Reason
+from ..proposal import Proposal, Subject
+from ..schema import Validator
+from ..window import Window
+from .glob import matches
+from .value import Expression
+
+__all__ = ["Call", "Counter", "GrantRule", "Maker", "Rules", "ToolRule"]
+
+
+class Call(NamedTuple):
+    """A proposal with the arguments that would run and what it costs, in millionths."""
+
+    proposal: Proposal
+    args: Mapping[str, Any]
+    costs: Mapping[str, Micros]
+
+
+Maker: TypeAlias = Callable[[Call], "Claim | Reason | None"]
+
+
+class GrantRule(NamedTuple):
+    """One entry of `grants`, reduced to what depends on the call."""
+
+    rule: str
+    who: tuple[tuple[str, str], ...]
+    when: Expression | None
+
+    def fits(self, subject: Subject) -> bool:
+        """Whether the grant is for *subject*: every part that it names must be there and match."""
+        for name, pattern in self.who:
+            values = subject.roles if name == "role" else (getattr(subject, name),)
+            if not any(value is not None and matches(pattern, value) for value in values):
+                return False
+        return True
+
+
+class ToolRule(NamedTuple):
+    """All that the policy says about one tool."""
+
+    name: str
+    rule: str
+    args: Validator | None
+    unknown_args: Literal["deny", "drop", "allow"]
+    when: Expression | None
+    grants: tuple[GrantRule, ...] | None
+    costs: tuple[tuple[str, Expression], ...]
+    makers: tuple[Maker, ...]
+    key: Callable[[Call], str] | None
+    lease: int
+    on_error: Literal["unknown", "failed"]
+
+
+class Counter(NamedTuple):
+    """Where a limit keeps its cells, and how to read them: *count* per *period* µs for a rate."""
+
+    rule: str
+    kind: type[Quota] | type[Rate] | type[Slot]
+    name: str
+    prefix: str
+    limit: Micros
+    window: Window | None = None
+    count: int = 1
+    period: int = 1
+
+
+class Rules(Protocol):
+    """A policy as `evaluate` sees it."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names and patterns of all entries, for messages."""
+        ...
+
+    def rule(self, tool: str) -> ToolRule | None:
+        """The rule for a tool of this name; None if the policy has no entry for it."""
+        ...
