@@ -7,6 +7,8 @@ permits runs, at most once, and everything is on record.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .canonical import NotCanonical, thaw
 from .clock import Clock, SystemClock
 from .context import Context, context, current
@@ -26,10 +28,12 @@ from .hookspec import Objection, hookimpl
 from .journal import Entry, Journal
 from .ledger import Ledger, MemoryLedger
 from .outcome import Failed, Outcome, Succeeded, Unknown
-from .policy.model import Policy
 from .proposal import Proposal, Subject
 from .schema import Schema
 from .usage import Usage
+
+if TYPE_CHECKING:
+    from .policy.model import Policy
 
 __version__ = "0.1.0"
 
@@ -72,3 +76,11 @@ __all__ = [
     "hookimpl",
     "thaw",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Policy":  # its models take longer to load than all the rest
+        from .policy.model import Policy
+
+        return Policy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

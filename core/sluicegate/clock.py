@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
@@ -32,4 +32,4 @@ class SystemClock:
 
 def random_id() -> str:
     """128 random bits, in hexadecimal."""
-    return secrets.token_bytes(16).hex()
+    return os.urandom(16).hex()

@@ -16,7 +16,7 @@ from .amount import LARGEST, MICRO, Micros, micros
 from .canonical import FrozenDict
 from .claims import Claim
 from .decision import Reason
-from .policy.compile import Call, CompiledPolicy, ToolRule
+from .policy.rules import Call, Rules, ToolRule
 from .policy.value import Expression, ExpressionError, Scope
 from .proposal import Proposal
 from .schema import complaints
@@ -47,7 +47,7 @@ Verdict: TypeAlias = Allowed | Objected
 
 
 def evaluate(
-    policy: CompiledPolicy, proposal: Proposal, facts: Mapping[str, Any], now: int
+    policy: Rules, proposal: Proposal, facts: Mapping[str, Any], now: int
 ) -> Verdict:
     """What *policy* says of *proposal* at *now* (µs since 1970 UTC), given *facts* by plugin name."""
     rule = policy.rule(proposal.tool)
@@ -105,8 +105,8 @@ def _flaw(proposal: Proposal) -> Reason | None:
     return None
 
 
-def _unknown_tool(policy: CompiledPolicy, name: str) -> Reason:
-    names = sorted(policy.policy.tools)
+def _unknown_tool(policy: Rules, name: str) -> Reason:
+    names = sorted(policy.names)
     close = difflib.get_close_matches(name, names, 1, 0.6) or [n for n in names if n.lower() == name.lower()]
     meant = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")

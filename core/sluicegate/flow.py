@@ -8,12 +8,11 @@ question to plugins, a pause) and are sent the answer. `drive` does it blocking,
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from .amount import Micros
 from .canonical import FrozenDict
@@ -28,7 +27,6 @@ from .ledger.base import (
 )  # fmt: skip
 from .outcome import Failed, Outcome, Succeeded
 from .plugins import Plugins
-from .policy.compile import CompiledPolicy
 from .proposal import Proposal
 
 __all__ = ["Flow", "adrive", "drive"]
@@ -40,6 +38,9 @@ _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from .policy.compile import CompiledPolicy
 
 
 class Pause(NamedTuple):
@@ -293,6 +294,8 @@ async def adrive(flow: Steps[T], ledger: Ledger) -> T:
 
 
 async def _adone(step: Step, ledger: Ledger) -> Any:
+    import asyncio  # not at the top: a program without an event loop need not load one
+
     if type(step) is Pause:
         return await asyncio.sleep(step.seconds)
     if type(step) is Inquire:

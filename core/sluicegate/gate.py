@@ -7,20 +7,17 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from .canonical import thaw
 from .clock import Clock, Ids, SystemClock, random_id
 from .decision import Decision, Defer, Deny, Permit, Recorded
 from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted, PolicyError
 from .flow import Flow, adrive, drive
-from .guard import Guard
 from .journal import Journal
 from .ledger import Ledger, open_ledger
 from .outcome import Failed, Outcome, Succeeded, Unknown
 from .plugins import Plugins, PluginSource
-from .policy.compile import CompiledPolicy
-from .policy.model import Policy
 from .proposal import Proposal, Subject
 from .usage import Usage, usage
 
@@ -29,7 +26,9 @@ __all__ = ["Gate"]
 _log: Final = logging.getLogger("sluicegate")
 _FOLDER: Final = ".sluicegate"
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from .policy.model import Policy
+
 R = TypeVar("R")
 
 
@@ -57,6 +56,8 @@ class Gate:
         clock: Clock | None = None,
         ids: Ids = random_id,
     ) -> None:
+        from .policy.compile import CompiledPolicy  # pydantic is loaded where a gate is made
+
         self.policy = _policy(policy)
         self._compiled = CompiledPolicy(self.policy)
         named = Plugins(plugins)
@@ -164,6 +165,8 @@ class Gate:
         subject and the run come from `sluicegate.context` unless *subject* says who.
         The function raises Denied when it is refused.
         """
+        from .guard import Guard
+
         if callable(tool):
             return Guard(self, tool.__name__, subject, schema).around(tool)
         return lambda function: Guard(self, tool or function.__name__, subject, schema).around(function)
@@ -183,7 +186,7 @@ class Gate:
         """What each limit has left, for all that has been counted so far, or for the parts given."""
         wanted = {"tenant": tenant, "user": user, "agent": agent, "run": run}
         now = self._flow.now()
-        return usage(self._compiled, self.ledger, {k: v for k, v in wanted.items() if v is not None}, now)
+        return usage(self._compiled.counters(), self.ledger, {k: v for k, v in wanted.items() if v is not None}, now)
 
     def close(self) -> None:
         """Release the ledger. A closed gate refuses every call."""
@@ -211,6 +214,8 @@ def _permitted(decision: Decision) -> Permit | Recorded:
 
 
 def _policy(source: object) -> Policy:
+    from .policy.model import Policy
+
     if isinstance(source, Policy):
         return source
     if isinstance(source, str) and "\n" in source:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias, cast, get_args
 
@@ -161,6 +160,8 @@ def _name_of(plugin: object) -> str:
 
 
 def _load(name: str) -> object:
+    from importlib.metadata import entry_points  # only for a gate that names an installed plugin
+
     found = entry_points(group="sluicegate", name=name)
     if not found:
         known = sorted(point.name for point in entry_points(group="sluicegate"))

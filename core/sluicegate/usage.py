@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .amount import MICRO, Micros
 from .claims import Quota, Slot
 from .ledger.base import Ledger
-from .policy.compile import Counter, CompiledPolicy
+from .policy.rules import Counter
 from .window import window_of
 
 __all__ = ["Usage", "usage"]
@@ -40,10 +40,10 @@ class Usage:
     resets_at: int | None = None
 
 
-def usage(policy: CompiledPolicy, ledger: Ledger, wanted: Mapping[str, str], now: int) -> list[Usage]:
+def usage(counters: Iterable[Counter], ledger: Ledger, wanted: Mapping[str, str], now: int) -> list[Usage]:
     """One row per limit and scope that has been counted, in the order of the policy."""
     rows: list[Usage] = []
-    for counter in policy.counters():
+    for counter in counters:
         for key, cell in ledger.cells(counter.prefix):
             scope = _scope(key[len(counter.prefix) :])
             if scope is not None and all(scope.get(name, value) == value for name, value in wanted.items()):

@@ -168,7 +168,7 @@ def test_a_plugin_that_is_not_fit_is_refused(plugins, problem):
 
 def test_installed_is_not_loaded(monkeypatch):
     """Without being named, an installed plugin is not even looked for."""
-    monkeypatch.setattr("sluicegate.plugins.entry_points", lambda **_: pytest.fail("looked"))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: pytest.fail("looked"))
     assert isinstance(Gate(POLICY, "memory:").decide(Proposal("t", {})), Permit)
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from .app import app, main
+__all__ = ["main"]
 
-__all__ = ["app", "main"]
+
+def main() -> None:
+    """The program `sluicegate`."""
+    from .app import main as run  # the shop of the demo is here too, and needs neither
+
+    run()

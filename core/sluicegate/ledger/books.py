@@ -189,16 +189,16 @@ class SqliteBooks:
 
     # --- reading, each page in a transaction of its own ---
 
-    def page_of_cells(self, prefix: str, after: str | None) -> tuple[list[tuple[str, Sequence[Any]]], str | None]:
+    def page_of_cells(self, prefix: str, after: str) -> tuple[list[tuple[str, Sequence[Any]]], str | None]:
         """Some cells behind the key *after*, by key; and the last key looked at, or None if it was the last of all."""
         query = "SELECT key, cell FROM cells WHERE key >= ? AND key > ? ORDER BY key LIMIT ?"
-        rows = self._cursor.execute(query, (prefix, after or "", PAGE)).fetchall()
+        rows = self._cursor.execute(query, (prefix, after, PAGE)).fetchall()
         stored = {key: tuple(json.loads(cell)) for key, cell in rows if key.startswith(prefix)}
         end = rows[-1][0] if len(stored) == PAGE else None
         recent = {
             key: self._cells[key]
             for key in self._unfolded[0]
-            if key.startswith(prefix) and key > (after or "") and (end is None or key <= end)
+            if key.startswith(prefix) and key > after and (end is None or key <= end)
         }
         page = sorted((stored | recent).items())
         return [(key, cell) for key, cell in page if cell is not None], end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -14,7 +15,7 @@ from ..journal import Entry
 from .books import SqliteBooks
 from .files import LockFile, create, inspect, refuse_place
 
-__all__ = ["Busy", "Database"]
+__all__ = ["Database"]
 
 FOLD_ENTRIES: Final = 512
 """Changes are folded, and the write-ahead log is checkpointed, every so many entries of the journal…"""
@@ -23,10 +24,6 @@ FOLD_BYTES: Final = 8_000_000
 """…or bytes of it, whichever comes first."""
 
 _T = TypeVar("_T")
-
-
-class Busy(LedgerError):
-    """A program that is not Sluicegate holds SQLite's write lock; nothing has happened."""
 
 
 class Database:
@@ -75,10 +72,10 @@ class Database:
                 connection.execute("ROLLBACK")
                 self._note(books)
         except (OSError, sqlite3.Error) as error:
-            self.close()
+            self._give_up()
             raise self._failed("opened", error) from error
         except BaseException:
-            self.close()
+            self._give_up()
             raise
         self.lock.release()
 
@@ -86,7 +83,7 @@ class Database:
         """
         Do *work* in one transaction, under the lock, and return when it is durable.
 
-        Raises Busy, or LedgerError. After a COMMIT that failed nobody knows whether the
+        Raises LedgerError. After a COMMIT that failed nobody knows whether the
         work was done: look for its traces instead of doing it again.
         """
         with self._guard:
@@ -108,6 +105,7 @@ class Database:
     def fold(self) -> None:
         """Fold the recent changes and checkpoint, under the lock, if nobody else has done it meanwhile."""
         with self._guard:
+            self.fold_due = False  # also if it fails: then the next commit says so
             connection, books = self._begin()
             try:
                 books.refresh()
@@ -132,16 +130,14 @@ class Database:
 
     def cells(self, prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
         """The cells whose key begins with *prefix*; each page of them as it is when it is read."""
-        end: str | None = None
-        while True:
-            page, end = self._read(lambda books, end=end: books.page_of_cells(prefix, end))
+        end: str | None = ""
+        while end is not None:
+            page, end = self._read(partial(SqliteBooks.page_of_cells, prefix=prefix, after=end))
             yield from page
-            if end is None:
-                return
 
     def entries(self, after: int) -> Iterator[Entry]:
         """The journal behind the entry *after*."""
-        while page := self._read(lambda books, after=after: books.page_of_entries(after)):
+        while page := self._read(partial(SqliteBooks.page_of_entries, after=after)):
             yield from page
             after = page[-1].seq
 
@@ -150,6 +146,10 @@ class Database:
         with self._guard:
             self._gone = f"the ledger {self.path} is closed; open it again with SqliteLedger"
             self._drop()
+
+    def _give_up(self) -> None:
+        self.close()
+        self.lock.close()
 
     # --- fork: nothing of SQLite's may be inherited ---
 
@@ -193,7 +193,7 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             if "locked" in str(error):
-                raise Busy(
+                raise LedgerError(
                     f"{self.path} cannot be written: another program held SQLite's write lock for "
                     f"{self._timeout:g} s; end its transaction (`fuser -v` names it), or give a longer timeout"
                 ) from error

@@ -61,19 +61,15 @@ class LockFile:
         self._fd: int | None = None
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody holds it. Raises OSError if the file cannot be used."""
+        """Take the lock if nobody holds it. Raises LedgerError if there can be no lock."""
         try:
-            fcntl.flock(self._opened(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def acquire(self) -> None:
-        """Take the lock, however long it takes. Raises OSError if the file cannot be used."""
-        fcntl.flock(self._opened(), fcntl.LOCK_EX)
-
     def acquire_within(self, seconds: float) -> bool:
-        """Take the lock if it is free within *seconds*; out of turn, for opening and closing."""
+        """Take the lock if it is free within *seconds*; out of turn, and only to open the ledger."""
         deadline = time.monotonic() + seconds
         while not self.try_acquire():
             if time.monotonic() >= deadline:
@@ -81,24 +77,40 @@ class LockFile:
             time.sleep(0.002)
         return True
 
+    def __enter__(self) -> None:
+        """Take the lock, however long it takes. Raises LedgerError if there can be no lock."""
+        self._flock(fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
-        fcntl.flock(self._opened(), fcntl.LOCK_UN)
+        """Let the next one have it."""
+        self._flock(fcntl.LOCK_UN)
 
     def close(self) -> None:
         """
         Let go of the file, and of the lock with it.
 
-        In a forked child this leaves the parent's lock alone: the two share it, and
-        it ends with an explicit release or with the last of them.
+        In a forked child the lock stays with the parent: the two share it until it is
+        released in so many words, or until both are gone.
         """
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
 
-    def _opened(self) -> int:
-        if self._fd is None:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        return self._fd
+    def _flock(self, operation: int) -> None:
+        try:
+            if self._fd is None:
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fcntl.flock(self._fd, operation)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise LedgerError(
+                f"the lock {self.path} beside the ledger cannot be used: {error.strerror}; "
+                "see that this process may write its directory"
+            ) from error
 
 
 def refuse_place(path: Path) -> None:

@@ -1,7 +1,11 @@
-"""For tests of policies, plugins and adapters: a clock that is told, ids that count, and the contract."""
+"""
+For tests of policies, plugins and adapters: a clock that is told, ids that count,
+and the contract that every adapter keeps (which needs pytest to be run).
+"""
 
 from __future__ import annotations
 
 from .clock import FakeClock, counted_ids
+from .contract import AdapterContract, Call, Script, Told
 
-__all__ = ["FakeClock", "counted_ids"]
+__all__ = ["AdapterContract", "Call", "FakeClock", "Script", "Told", "counted_ids"]

@@ -1,0 +1,43 @@
+"""What is measured: one tool with schema, budget, rate, slot, key and call id."""
+
+from __future__ import annotations
+
+from sluicegate import Gate, Permit, Proposal, Schema, Subject, Succeeded
+
+POLICY = {
+    "version": 1,
+    "tools": {
+        "refund": {
+            "args": {"properties": {"amount": {"exclusiveMinimum": 0, "maximum": 500}}},
+            "once": {"key": "refund:{order}", "within": "24h"},
+            "cost": {"eur": "args.amount"},
+            "concurrency": 1000,
+        }
+    },
+    "limits": [
+        {"budget": "eur", "limit": 9_000_000_000, "per": ["tenant"], "window": "day"},
+        {"rate": "1000000/s", "per": ["tenant"]},
+    ],
+}
+SCHEMA = Schema(
+    {
+        "type": "object",
+        "properties": {"order": {"type": "string"}, "amount": {"type": "number"}, "note": {"type": "string"}},
+        "required": ["order", "amount"],
+    }
+)
+SUBJECT = Subject(tenant="acme", user="ada", agent="support-1")
+
+
+def proposal(number: int, who: str = "") -> Proposal:
+    """A fresh call that the policy permits."""
+    args = {"order": f"A{who}-{number}", "amount": 12, "note": "arrived broken"}
+    return Proposal("refund", args, subject=SUBJECT, run=f"run-{number // 50}", call_id=f"c{who}{number}", schema=SCHEMA)
+
+
+def spend(gate: Gate, given: Proposal) -> None:
+    """Decide and settle one call; anything but a permit is an error of the benchmark."""
+    permit = gate.decide(given)
+    if not isinstance(permit, Permit):
+        raise RuntimeError(f"not permitted: {permit}")
+    gate.settle(permit, Succeeded({"refunded": 12}))
