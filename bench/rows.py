@@ -71,8 +71,26 @@ def memory(quick: bool) -> Iterator[Row]:
         floors.append(timed(floor))
     bare = statistics.median(floors)
     decide, both = statistics.median(decides), statistics.median(boths)
-    yield Row("memory: decide", decide, "µs", bare, "hash and lock", "p50 ≤ 30 µs", decide <= 30, spread(decides))
-    yield Row("memory: decide + settle", both, "µs", bare, "hash and lock", "p50 ≤ 45 µs", both <= 45, spread(boths))
+    yield Row(
+        "memory: decide",
+        decide,
+        "µs",
+        bare,
+        "hash and lock",
+        "p50 ≤ 30 µs",
+        decide <= 30,
+        spread(decides),
+    )
+    yield Row(
+        "memory: decide + settle",
+        both,
+        "µs",
+        bare,
+        "hash and lock",
+        "p50 ≤ 45 µs",
+        both <= 45,
+        spread(boths),
+    )
 
 
 def settle(gate: Gate, permit: object) -> None:
@@ -85,7 +103,9 @@ def settle(gate: Gate, permit: object) -> None:
 
 def spread(values: list[float]) -> str:
     ordered = sorted(values)
-    return f"p90 {ordered[len(ordered) * 9 // 10]:.0f}, p99 {ordered[len(ordered) * 99 // 100]:.0f} µs"
+    return (
+        f"p90 {ordered[len(ordered) * 9 // 10]:.0f}, p99 {ordered[len(ordered) * 99 // 100]:.0f} µs"
+    )
 
 
 # --- SQLite ------------------------------------------------------------------------------------
@@ -133,9 +153,15 @@ def sqlite(quick: bool) -> Iterator[Row]:
         gate.close()
     ours, floor = statistics.median(boths), statistics.median(floors)
     yield Row(
-        "SQLite durable: decide + settle", ours, "µs", floor, "two bare commits", "≤ 1.3 × floor",
-        ours <= 1.3 * floor, spread(boths),
-    )  # fmt: skip
+        "SQLite durable: decide + settle",
+        ours,
+        "µs",
+        floor,
+        "two bare commits",
+        "≤ 1.3 × floor",
+        ours <= 1.3 * floor,
+        spread(boths),
+    )
 
 
 def threads(quick: bool) -> Iterator[Row]:
@@ -165,14 +191,33 @@ def threads(quick: bool) -> Iterator[Row]:
         rate = sum(counts) / (time.monotonic() - begin)
         gate.close()
     fair = min(counts) / max(counts)
-    yield Row("SQLite durable: 16 threads", rate, "/s", floor, "bare commits, 1 thread", "≥ 6,000 decisions/s", rate >= 6000)
-    yield Row("  slowest thread / fastest", fair, "×", None, "", "≥ 0.5", fair >= 0.5, f"{min(counts)}–{max(counts)} each")
+    yield Row(
+        "SQLite durable: 16 threads",
+        rate,
+        "/s",
+        floor,
+        "bare commits, 1 thread",
+        "≥ 6,000 decisions/s",
+        rate >= 6000,
+    )
+    yield Row(
+        "  slowest thread / fastest",
+        fair,
+        "×",
+        None,
+        "",
+        "≥ 0.5",
+        fair >= 0.5,
+        f"{min(counts)}–{max(counts)} each",
+    )
 
 
 RATE, LENGTH = 150, 4.0
 
 
-def one_process(path: str, index: int, length: float, results: multiprocessing.Queue[list[float]]) -> None:
+def one_process(
+    path: str, index: int, length: float, results: multiprocessing.Queue[list[float]]
+) -> None:
     """150 calls a second by an exponential clock; latency counts from when a call was due."""
     import random
 
@@ -199,7 +244,9 @@ def processes(quick: bool) -> Iterator[Row]:
         Gate(POLICY, f"sqlite:///{path}").close()
         results: multiprocessing.Queue[list[float]] = context.Queue()
         length = 1.5 if quick else LENGTH
-        workers = [context.Process(target=one_process, args=(path, n, length, results)) for n in range(4)]
+        workers = [
+            context.Process(target=one_process, args=(path, n, length, results)) for n in range(4)
+        ]
         for worker in workers:
             worker.start()
         each = [results.get(timeout=120) for _ in workers]
@@ -209,9 +256,15 @@ def processes(quick: bool) -> Iterator[Row]:
     half, high = together[len(together) // 2], together[len(together) * 99 // 100]
     medians = [statistics.median(one) for one in each]
     yield Row(
-        "SQLite durable: 4 processes × 150/s, p99", high, "µs", half, "its own p50", "≤ 3 × p50", high <= 3 * half,
+        "SQLite durable: 4 processes × 150/s, p99",
+        high,
+        "µs",
+        half,
+        "its own p50",
+        "≤ 3 × p50",
+        high <= 3 * half,
         f"max {together[-1]:.0f} µs; medians {min(medians):.0f}–{max(medians):.0f} µs",
-    )  # fmt: skip
+    )
 
 
 # --- growth and footprint ------------------------------------------------------------------------
@@ -243,9 +296,14 @@ def compared(name: str, full: Gate, empty: Gate, count: int, entries: int, keys:
         small.append(timed(lambda given=given: spend(empty, given)))
     ours, floor = statistics.median(large), statistics.median(small)
     return Row(
-        f"growth, {name}: {entries:,} entries, {keys:,} keys", ours, "µs", floor, "empty ledger", "≤ 1.2 ×",
+        f"growth, {name}: {entries:,} entries, {keys:,} keys",
+        ours,
+        "µs",
+        floor,
+        "empty ledger",
+        "≤ 1.2 ×",
         ours <= 1.2 * floor,
-    )  # fmt: skip
+    )
 
 
 def fill_memory(gate: Gate, entries: int, keys: int) -> None:
@@ -294,10 +352,27 @@ def footprint(quick: bool) -> Iterator[Row]:
         ours.append(importing("sluicegate"))
         floor.append(importing("pydantic, sqlite3, json"))
     mine, theirs = statistics.median(ours), statistics.median(floor)
-    yield Row("import sluicegate", mine, "ms", theirs, "import pydantic, sqlite3, json", "≤ 120 ms", mine <= 120)
+    yield Row(
+        "import sluicegate",
+        mine,
+        "ms",
+        theirs,
+        "import pydantic, sqlite3, json",
+        "≤ 120 ms",
+        mine <= 120,
+    )
     size = installed_size()
     if size is not None:
-        yield Row("base install", size, "MB", None, "", "≤ 65 MB", size <= 65, "pip install . in a new environment")
+        yield Row(
+            "base install",
+            size,
+            "MB",
+            None,
+            "",
+            "≤ 65 MB",
+            size <= 65,
+            "pip install . in a new environment",
+        )
 
 
 def importing(names: str) -> float:
@@ -318,6 +393,10 @@ def installed_size() -> float | None:
 
 
 ROWS = {
-    "memory": memory, "sqlite": sqlite, "threads": threads, "processes": processes, "growth": growth,
+    "memory": memory,
+    "sqlite": sqlite,
+    "threads": threads,
+    "processes": processes,
+    "growth": growth,
     "footprint": footprint,
-}  # fmt: skip
+}

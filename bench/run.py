@@ -15,8 +15,12 @@ from rows import ROWS, Row
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, epilog="example: python bench/run.py --only memory,sqlite")
-    parser.add_argument("--only", default=",".join(ROWS), help=f"rows to measure, of: {', '.join(ROWS)}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="example: python bench/run.py --only memory,sqlite"
+    )
+    parser.add_argument(
+        "--only", default=",".join(ROWS), help=f"rows to measure, of: {', '.join(ROWS)}"
+    )
     parser.add_argument("--quick", action="store_true", help="measure less, for a first look")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON lines")
     options = parser.parse_args()
@@ -26,7 +30,10 @@ def main() -> int:
         parser.error(f"there is no row {unknown[0]!r}; there are: {', '.join(ROWS)}")
     console = Console(stderr=options.json)
     load = os.getloadavg()[0]
-    console.print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f}; medians", style="dim")
+    console.print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f}; medians",
+        style="dim",
+    )
     rows: list[Row] = []
     for name in names:
         with console.status(f"measuring {name} …"):
@@ -41,7 +48,13 @@ def main() -> int:
 
 def table(rows: list[Row]) -> Table:
     result = Table(box=None, header_style="bold", pad_edge=False)
-    for title, justify in (("path", "left"), ("measured", "right"), ("floor", "right"), ("ratio", "right"), ("target", "left")):
+    for title, justify in (
+        ("path", "left"),
+        ("measured", "right"),
+        ("floor", "right"),
+        ("ratio", "right"),
+        ("target", "left"),
+    ):
         result.add_column(title, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         ratio = f"{row.measured / row.floor:.2f} ×" if row.floor else ""

@@ -22,7 +22,11 @@ POLICY = {
 SCHEMA = Schema(
     {
         "type": "object",
-        "properties": {"order": {"type": "string"}, "amount": {"type": "number"}, "note": {"type": "string"}},
+        "properties": {
+            "order": {"type": "string"},
+            "amount": {"type": "number"},
+            "note": {"type": "string"},
+        },
         "required": ["order", "amount"],
     }
 )
@@ -32,7 +36,14 @@ SUBJECT = Subject(tenant="acme", user="ada", agent="support-1")
 def proposal(number: int, who: str = "") -> Proposal:
     """A fresh call that the policy permits."""
     args = {"order": f"A{who}-{number}", "amount": 12, "note": "arrived broken"}
-    return Proposal("refund", args, subject=SUBJECT, run=f"run-{number // 50}", call_id=f"c{who}{number}", schema=SCHEMA)
+    return Proposal(
+        "refund",
+        args,
+        subject=SUBJECT,
+        run=f"run-{number // 50}",
+        call_id=f"c{who}{number}",
+        schema=SCHEMA,
+    )
 
 
 def spend(gate: Gate, given: Proposal) -> None:

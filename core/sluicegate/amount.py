@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 __all__ = ["MICRO", "Micros", "micros", "shown"]
 
@@ -29,7 +29,7 @@ def micros(value: object, what: str = "an amount") -> Micros:
     """
     kind = type(value)
     if kind is int:
-        scaled = value * MICRO  # type: ignore[operator]
+        scaled = cast("int", value) * MICRO
     elif kind is float or kind is str or kind is Decimal:
         try:
             exact = Decimal(repr(value) if kind is float else value)  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def micros(value: object, what: str = "an amount") -> Micros:
         raise _fault(what, value, _NEGATIVE)
     if scaled > LARGEST:
         raise _fault(what, value, _TOO_LARGE)
-    return scaled  # type: ignore[no-any-return]
+    return scaled
 
 
 def _fault(what: str, value: object, problem: str) -> ValueError:

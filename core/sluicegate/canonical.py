@@ -15,8 +15,9 @@ dates, decimals, and subclasses of str, int, dict or list.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring as _quoted_python
-from typing import Any, Final, NoReturn, TypeAlias, cast
+from typing import Any, Final, NoReturn, TypeAlias, TypeGuard, cast
 
 import rfc8785
 
@@ -25,9 +26,19 @@ try:  # the C twin of the function above; absent on some interpreters
 except ImportError:  # pragma: no cover
     quoted = _quoted_python
 
-__all__ = ["FrozenDict", "FrozenList", "Json", "NotCanonical", "freeze", "loads", "quoted", "thaw"]
+__all__ = [
+    "FrozenDict",
+    "FrozenList",
+    "Json",
+    "NotCanonical",
+    "freeze",
+    "is_object",
+    "loads",
+    "quoted",
+    "thaw",
+]
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_BYTES: Final = 1_048_576
 """The largest canonical text, in bytes of UTF-8."""
@@ -68,7 +79,7 @@ class FrozenDict(dict[str, Any]):
 
     __slots__ = ()
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _immutable
-    __ior__ = _immutable  # type: ignore[assignment]
+    __ior__ = _immutable
 
     def __reduce__(self) -> tuple[object, ...]:
         return (FrozenDict, (dict(self),))
@@ -83,7 +94,7 @@ class FrozenList(list[Any]):
     __slots__ = ()
     __setitem__ = __delitem__ = _immutable
     append = clear = extend = insert = pop = remove = reverse = sort = _immutable
-    __iadd__ = __imul__ = _immutable  # type: ignore[assignment]
+    __iadd__ = __imul__ = _immutable
 
     def __reduce__(self) -> tuple[object, ...]:
         return (FrozenList, (list(self),))
@@ -96,7 +107,9 @@ def freeze(value: object) -> tuple[Json, str]:
     """The deep-frozen copy of *value* and its canonical text; raises NotCanonical."""
     frozen, text = _walk(value, MAX_DEPTH, [MAX_VALUES])
     if len(text) > MAX_BYTES // 4 and len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        raise NotCanonical(f"is {len(text):,} characters long; at most {MAX_BYTES:,} bytes are accepted")
+        raise NotCanonical(
+            f"is {len(text):,} characters long; at most {MAX_BYTES:,} bytes are accepted"
+        )
     if not text.isascii():
         try:
             text.encode("utf-8")
@@ -105,9 +118,14 @@ def freeze(value: object) -> tuple[Json, str]:
     return frozen, text
 
 
+def is_object(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether *value* is a JSON object, frozen or not."""
+    return isinstance(value, Mapping)
+
+
 def thaw(value: Any) -> Any:
     """A fresh, plain, changeable copy of a frozen value."""
-    kind = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is FrozenDict or kind is dict:
         return {key: thaw(item) for key, item in value.items()}
     if kind is FrozenList or kind is list:
@@ -128,10 +146,12 @@ def loads(text: str | bytes) -> Json:
 
 
 def _walk(value: Any, depth: int, budget: list[int]) -> tuple[Json, str]:
-    kind = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is str:
         if len(value) > MAX_BYTES:
-            raise NotCanonical(f"is {len(value):,} characters long; at most {MAX_BYTES:,} bytes are accepted")
+            raise NotCanonical(
+                f"is {len(value):,} characters long; at most {MAX_BYTES:,} bytes are accepted"
+            )
         return value, quoted(value)
     if kind is int:
         if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
@@ -161,10 +181,12 @@ def _walk_object(value: dict[Any, Any], depth: int, budget: list[int]) -> tuple[
     size = 0
     key: Any = None
     try:
-        for key, item in value.items():  # noqa: B007 - named in the error
+        for key, item in value.items():
             if type(key) is not str:
-                raise NotCanonical(f"has a key that is a {type(key).__qualname__}; keys must be strings")
-            kind = type(item)
+                raise NotCanonical(
+                    f"has a key that is a {type(key).__qualname__}; keys must be strings"
+                )
+            kind = type(item)  # pyright: ignore[reportUnknownVariableType]
             if kind is str and len(item) <= _SHORT:  # the common leaf, without a call
                 frozen[key] = item
                 texts[key] = quoted(item)
@@ -206,7 +228,9 @@ def _walk_array(value: list[Any], depth: int, budget: list[int]) -> tuple[Json, 
     return FrozenList(frozen), "[" + ",".join(texts) + "]"
 
 
-_TOO_LONG: Final = f"is more than {MAX_BYTES:,} characters long; at most {MAX_BYTES:,} bytes are accepted"
+_TOO_LONG: Final = (
+    f"is more than {MAX_BYTES:,} characters long; at most {MAX_BYTES:,} bytes are accepted"
+)
 
 
 def _spend(count: int, depth: int, budget: list[int]) -> None:
@@ -245,8 +269,8 @@ def _blame_surrogate(value: object) -> NotCanonical:
     """Find the string with the lone surrogate again, to name it: this path is never hot."""
     if isinstance(value, str):
         return NotCanonical(f"has a lone surrogate: {_printable(value)!r}")
-    pairs = value.items() if isinstance(value, dict) else enumerate(cast("list[object]", value))
-    for key, item in pairs:
+    inside = value.items() if is_object(value) else enumerate(cast("list[object]", value))
+    for key, item in cast("Iterable[tuple[str | int, object]]", inside):
         try:
             if isinstance(key, str):
                 key.encode()
@@ -263,7 +287,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, item in pairs:
         if key in found:
-            raise NotCanonical(f"has the key {_printable(key)!r} twice; one of the two would be lost")
+            raise NotCanonical(
+                f"has the key {_printable(key)!r} twice; one of the two would be lost"
+            )
         found[key] = item
     return found
 

@@ -26,7 +26,21 @@ from .amount import Micros, shown
 from .decision import Code, Reason
 from .window import Window, window_of
 
-__all__ = ["Cell", "Claim", "Ending", "Hold", "Once", "Quota", "Rate", "Refusal", "Replay", "Seen", "Slot", "Taken", "Unsettled"]
+__all__ = [
+    "Cell",
+    "Claim",
+    "Ending",
+    "Hold",
+    "Once",
+    "Quota",
+    "Rate",
+    "Refusal",
+    "Replay",
+    "Seen",
+    "Slot",
+    "Taken",
+    "Unsettled",
+]
 
 Cell: TypeAlias = "Sequence[Any] | None"
 
@@ -123,15 +137,15 @@ class Quota(NamedTuple):
 
 class Rate(NamedTuple):
     """
-    At most *burst* at once, refilled at *count* per *period* µs (the generic cell rate algorithm).
+    At most *burst* at once, refilled at *calls* per *period* µs (the generic cell rate algorithm).
 
     The cell is the time at which the bucket is full again, as whole microseconds and
-    a remainder in *count*-ths of one, so that no rounding ever adds up.
+    a remainder in *calls*-ths of one, so that no rounding ever adds up.
     """
 
     key: str
     rule: str
-    count: int
+    calls: int
     period: int
     burst: int
     scope: str
@@ -141,10 +155,10 @@ class Rate(NamedTuple):
         full, part = (cell[0], cell[1]) if cell is not None else (hold.at, 0)
         if full < hold.at:
             full, part = hold.at, 0
-        full, part = _plus(full, part, self.period, self.count)
-        ahead = (full - hold.at) * self.count + part - self.burst * self.period
+        full, part = _plus(full, part, self.period, self.calls)
+        ahead = (full - hold.at) * self.calls + part - self.burst * self.period
         if ahead > 0:
-            return self._refuse(-(-ahead // self.count))
+            return self._refuse(-(-ahead // self.calls))
         return (full, part)
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
@@ -154,7 +168,7 @@ class Rate(NamedTuple):
     def _refuse(self, wait: int) -> Refusal:
         millis = max(1, -(-wait // 1000))
         message = (
-            f"{self.count} calls per {_span(self.period)}{self.scope} (at most {self.burst} at once) are used up; "
+            f"{self.calls} calls per {_span(self.period)}{self.scope} (at most {self.burst} at once) are used up; "
             f"the next one is possible in {shown(millis * 1000)} s"
         )
         return Refusal(Reason("rate", self.rule, message, millis / 1000))
@@ -257,7 +271,11 @@ class Unsettled(NamedTuple):
         """Join the calls under way, unless one of them was never settled."""
         for permit, expires in _pairs(cell):
             if expires <= hold.at:
-                return Refusal(Reason("outcome_unknown", self.rule, _UNKNOWN.format("the identical call", permit)))
+                return Refusal(
+                    Reason(
+                        "outcome_unknown", self.rule, _UNKNOWN.format("the identical call", permit)
+                    )
+                )
         return (*(cell or ()), hold.permit, hold.expires)
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
@@ -301,16 +319,18 @@ ENDINGS: Final[Mapping[tuple[str, str], State]] = {
 """What a held key becomes, by the outcome of its call."""
 
 _ONCE_CODES: Final[Mapping[Answer, Code]] = {
-    "busy": "in_progress", "conflict": "key_conflict", "doubt": "outcome_unknown"
-}  # fmt: skip
+    "busy": "in_progress",
+    "conflict": "key_conflict",
+    "doubt": "outcome_unknown",
+}
 _SEEN_CODES: Final[Mapping[Answer, Code]] = {
-    "busy": "duplicate_call", "conflict": "duplicate_call", "doubt": "outcome_unknown"
-}  # fmt: skip
+    "busy": "duplicate_call",
+    "conflict": "duplicate_call",
+    "doubt": "outcome_unknown",
+}
 
 
-def _state(cell: Cell, now: int, within: int | None) -> State:
-    if cell is None:
-        return "absent"
+def _state(cell: Sequence[Any], now: int, within: int | None) -> State:
     state: State = "held" if cell[0] == "again" else cell[0]
     if state == "held" and cell[4] <= now:
         return "unknown"  # nobody settled it while its lease lasted
@@ -319,22 +339,26 @@ def _state(cell: Cell, now: int, within: int | None) -> State:
     return state
 
 
-def _take_once(claim: Once | Seen, cell: Cell, hold: Hold, what: str, codes: Mapping[Answer, Code]) -> Taken:
+def _take_once(
+    claim: Once | Seen, cell: Cell, hold: Hold, what: str, codes: Mapping[Answer, Code]
+) -> Taken:
     held = ("held", hold.binding, hold.at, hold.permit, hold.expires)
     if cell is None:
         return held
     state = _state(cell, hold.at, claim.within)
-    same = cell is None or state == "absent" or cell[1] == hold.binding
-    answer = ONCE[state, same]
+    answer = ONCE[state, state == "absent" or cell[1] == hold.binding]
     if answer == "hold":
-        return ("held", hold.binding, hold.at, hold.permit, hold.expires)
-    assert cell is not None  # noqa: S101 - every other answer comes from a cell
+        return held
     if answer == "doubt" and claim.repeatable:
         return ("again", hold.binding, hold.at, hold.permit, hold.expires, cell[3])
     if answer == "replay":
         return Replay(cell[4])
     retry: Literal["never"] | float = 1.0 if answer == "busy" else "never"
-    return Refusal(Reason(codes[answer], claim.rule, _told(f"{what} {claim.name[:120]!r}", answer, cell), retry))
+    return Refusal(
+        Reason(
+            codes[answer], claim.rule, _told(f"{what} {claim.name[:120]!r}", answer, cell), retry
+        )
+    )
 
 
 def _told(key: str, answer: Answer, cell: Sequence[Any]) -> str:

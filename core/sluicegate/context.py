@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -33,25 +31,34 @@ def current() -> Context:
     return _CURRENT.get()
 
 
-class _Entered(AbstractContextManager[Context], AbstractAsyncContextManager[Context]):
+class _Entered:
     """The same block for `with` and `async with`."""
 
+    __slots__ = ("_inner", "_token")
+
     def __init__(self, inner: Context) -> None:
-        self._block = _within(inner)
+        self._inner = inner
 
     def __enter__(self) -> Context:
-        return self._block.__enter__()
+        self._token = _CURRENT.set(self._inner)
+        return self._inner
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        self._block.__exit__(kind, error, trace)
+        _CURRENT.reset(self._token)
 
     async def __aenter__(self) -> Context:
         return self.__enter__()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.__exit__(kind, error, trace)
 
@@ -84,12 +91,3 @@ def context(
             depth=outer.depth + nested,
         )
     return _Entered(inner)
-
-
-@contextmanager
-def _within(inner: Context) -> Iterator[Context]:
-    token = _CURRENT.set(inner)
-    try:
-        yield inner
-    finally:
-        _CURRENT.reset(token)

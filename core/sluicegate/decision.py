@@ -19,12 +19,36 @@ if TYPE_CHECKING:
 __all__ = ["CODES", "Code", "Decision", "Defer", "Deny", "Permit", "Reason", "Recorded", "Retry"]
 
 Code: TypeAlias = Literal[
-    "unknown_tool", "not_granted", "args_invalid", "args_unknown", "args_not_canonical",
-    "condition", "condition_error", "origin", "order", "flow", "budget", "rate", "concurrency",
-    "repeat", "breaker", "depth", "duplicate_call", "in_progress", "outcome_unknown",
-    "key_conflict", "approval_required", "approval_rejected", "approval_expired", "halted",
-    "missing_subject", "objection", "plugin_error", "ledger_unavailable", "internal_error",
-]  # fmt: skip
+    "unknown_tool",
+    "not_granted",
+    "args_invalid",
+    "args_unknown",
+    "args_not_canonical",
+    "condition",
+    "condition_error",
+    "origin",
+    "order",
+    "flow",
+    "budget",
+    "rate",
+    "concurrency",
+    "repeat",
+    "breaker",
+    "depth",
+    "duplicate_call",
+    "in_progress",
+    "outcome_unknown",
+    "key_conflict",
+    "approval_required",
+    "approval_rejected",
+    "approval_expired",
+    "halted",
+    "missing_subject",
+    "objection",
+    "plugin_error",
+    "ledger_unavailable",
+    "internal_error",
+]
 """Why a call was refused. The set is closed: programs may switch on it."""
 
 CODES: Final = frozenset(get_args(Code))

@@ -122,5 +122,3 @@ def _result(result: object) -> str:
         digest = hashlib.sha256(text.encode()).hexdigest()
         return f',"result_digest":"sha256:{digest}","result_size":{len(text)}'
     return f',"result":{text}'
-
-

@@ -46,9 +46,7 @@ class Allowed(NamedTuple):
 Verdict: TypeAlias = Allowed | Objected
 
 
-def evaluate(
-    policy: Rules, proposal: Proposal, facts: Mapping[str, Any], now: int
-) -> Verdict:
+def evaluate(policy: Rules, proposal: Proposal, facts: Mapping[str, Any], now: int) -> Verdict:
     """What *policy* says of *proposal* at *now* (µs since 1970 UTC), given *facts* by plugin name."""
     rule = policy.rule(proposal.tool)
     if rule is None:
@@ -95,7 +93,11 @@ def _claimed(rule: ToolRule, call: Call) -> Verdict:
 
 def _flaw(proposal: Proposal) -> Reason | None:
     if proposal.defect is not None:
-        return Reason("args_not_canonical", "proposal", f"{proposal.defect}; only plain JSON can be decided about")
+        return Reason(
+            "args_not_canonical",
+            "proposal",
+            f"{proposal.defect}; only plain JSON can be decided about",
+        )
     if proposal.call_id == "":
         return Reason(
             "duplicate_call",
@@ -107,10 +109,16 @@ def _flaw(proposal: Proposal) -> Reason | None:
 
 def _unknown_tool(policy: Rules, name: str) -> Reason:
     names = sorted(policy.names)
-    close = difflib.get_close_matches(name, names, 1, 0.6) or [n for n in names if n.lower() == name.lower()]
+    close = difflib.get_close_matches(name, names, 1, 0.6) or [
+        n for n in names if n.lower() == name.lower()
+    ]
     meant = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
-    return Reason("unknown_tool", "tools", f"the policy has no entry for {name[:120]!r}.{meant} It has: {listed}")
+    return Reason(
+        "unknown_tool",
+        "tools",
+        f"the policy has no entry for {name[:120]!r}.{meant} It has: {listed}",
+    )
 
 
 def _grant(rule: ToolRule, scope: Scope) -> Iterable[Reason]:
@@ -125,7 +133,11 @@ def _grant(rule: ToolRule, scope: Scope) -> Iterable[Reason]:
         if not problems:
             return ()
         errors += problems
-    who = [f"{part} {value}" for part in ("tenant", "user", "agent") if (value := getattr(subject, part))]
+    who = [
+        f"{part} {value}"
+        for part in ("tenant", "user", "agent")
+        if (value := getattr(subject, part))
+    ]
     who += [f"role {role}" for role in subject.roles]
     message = f"no grant lets {', '.join(who) or 'an unnamed subject'} call {rule.name}; ask for a grant in the policy"
     return (*errors, Reason("not_granted", "grants", message))
@@ -162,7 +174,9 @@ def _declared(rule: ToolRule, proposal: Proposal, args: Mapping[str, Any]) -> Ma
     return FrozenDict({name: value for name, value in args.items() if name in names})
 
 
-def _argument_reasons(rule: ToolRule, proposal: Proposal, args: Mapping[str, Any]) -> Iterator[Reason]:
+def _argument_reasons(
+    rule: ToolRule, proposal: Proposal, args: Mapping[str, Any]
+) -> Iterator[Reason]:
     schema = proposal.schema
     if schema is not None:
         closed = rule.unknown_args == "deny"
@@ -171,16 +185,20 @@ def _argument_reasons(rule: ToolRule, proposal: Proposal, args: Mapping[str, Any
             unknown = sorted(name for name in args if name not in schema.names)
             if unknown:
                 yield _unknown_args(rule, unknown, schema.names)
-            known = FrozenDict({name: value for name, value in args.items() if name in schema.names})
+            known = FrozenDict(
+                {name: value for name, value in args.items() if name in schema.names}
+            )
         for problem in schema.errors(_declared(rule, proposal, known), closed=closed):
-            yield Reason("args_invalid", f"{rule.rule}.schema", f"{problem} (by the tool's own schema)")
+            yield Reason(
+                "args_invalid", f"{rule.rule}.schema", f"{problem} (by the tool's own schema)"
+            )
     if rule.args is not None:
         for problem in complaints(rule.args, args):
             yield Reason("args_invalid", f"{rule.rule}.args", f"{problem} (by the policy)")
 
 
 def _unknown_args(rule: ToolRule, unknown: list[str], declared: frozenset[str]) -> Reason:
-    told = []
+    told: list[str] = []
     for name in unknown[:_SHOWN_NAMES]:
         close = difflib.get_close_matches(name, sorted(declared), 1, 0.6)
         told.append(f"{name[:80]!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
@@ -209,14 +227,20 @@ def _costs(rule: ToolRule, scope: Scope, reasons: list[Reason]) -> Mapping[str, 
         where = f"{rule.rule}.cost.{name}"
         try:
             value = expression.value(scope)
-            if type(value) is int and 0 <= value <= _WHOLE:  # no more to check, and no name to write
+            if (
+                type(value) is int and 0 <= value <= _WHOLE
+            ):  # no more to check, and no name to write
                 costs[name] = value * MICRO
             elif isinstance(value, str):  # "480" is no number, here as everywhere
                 raise ExpressionError(f"it is the text {value!r:.80}, no number")
             else:
                 costs[name] = micros(value, f"cost {name!r} (`{expression.source}`)")
         except ExpressionError as error:
-            reasons.append(Reason("condition_error", where, f"cost `{expression.source}` cannot be told: {error}"))
+            reasons.append(
+                Reason(
+                    "condition_error", where, f"cost `{expression.source}` cannot be told: {error}"
+                )
+            )
         except ValueError as error:
             reasons.append(Reason("budget", where, str(error)))
     return costs

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-import time
+import time  # noqa: TID251 - to wait is not to ask for the time
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -23,8 +23,17 @@ from .entries import Considered, outcome_entry, plugin_claims, policy_entry
 from .errors import LedgerError, PermitError, PluginError
 from .evaluate import Allowed, Objected, Verdict, evaluate
 from .ledger.base import (
-    Claiming, Granted, Ledger, Noting, Refused, Rejected, Replayed, Request, Settled, Settling,
-)  # fmt: skip
+    Claiming,
+    Granted,
+    Ledger,
+    Noting,
+    Refused,
+    Rejected,
+    Replayed,
+    Request,
+    Settled,
+    Settling,
+)
 from .outcome import Failed, Outcome, Succeeded
 from .plugins import Plugins
 from .proposal import Proposal
@@ -63,7 +72,14 @@ class Flow:
     """The flow of one gate: its policy, plugins, clock and ids. It keeps no state of its own."""
 
     def __init__(
-        self, policy: CompiledPolicy, ledger: Ledger, plugins: Plugins | None, clock: Clock, ids: Ids, *, observe: bool
+        self,
+        policy: CompiledPolicy,
+        ledger: Ledger,
+        plugins: Plugins | None,
+        clock: Clock,
+        ids: Ids,
+        *,
+        observe: bool,
     ) -> None:
         self._policy = policy
         self._ledger = ledger
@@ -87,18 +103,21 @@ class Flow:
             _log.error("the ledger could not be used: %s", error)
             message = f"the ledger could not be used, so nothing was decided or spent: {error}"
             return self._failed(proposal, now, "ledger_unavailable", message, 1.0)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a refusal
             _log.exception("the gate failed; the call is refused")
             message = f"the gate failed with {type(error).__name__}, so nothing was decided; its log says more"
             return self._failed(proposal, now, "internal_error", message, "never")
 
     def _announce(self, now: int) -> Steps[None]:
         revision = self._policy.revision
-        yield Noting(now, policy_entry(revision, self._policy.policy.document), f"policy|{revision}")
+        yield Noting(
+            now, policy_entry(revision, self._policy.policy.document), f"policy|{revision}"
+        )
         self._announced = True
 
     def _decide(self, proposal: Proposal, now: int) -> Steps[Decision]:
-        facts, facts_text, extra = _NO_FACTS, "{}", ()
+        facts, facts_text = _NO_FACTS, "{}"
+        extra: tuple[Claim, ...] = ()
         final = False
         plugins = self._plugins
         if plugins is None:
@@ -112,7 +131,12 @@ class Flow:
             except PluginError as error:
                 verdict = Objected((Reason("plugin_error", "plugins", str(error)),))
         considered = Considered(
-            now, facts_text, proposal.text, self._policy.revision, self._observe, plugin_claims(extra) if extra else ""
+            now,
+            facts_text,
+            proposal.text,
+            self._policy.revision,
+            self._observe,
+            plugin_claims(extra) if extra else "",
         )
         if type(verdict) is Objected:
             yield from self._noted(now, considered.refused(verdict.reasons))
@@ -131,26 +155,45 @@ class Flow:
         return Objected((*before, *objections.reasons)), objections.final
 
     def _claim(
-        self, proposal: Proposal, now: int, considered: Considered, allowed: Allowed, extra: tuple[Claim, ...]
+        self,
+        proposal: Proposal,
+        now: int,
+        considered: Considered,
+        allowed: Allowed,
+        extra: tuple[Claim, ...],
     ) -> Steps[Decision]:
         rule = allowed.rule
         claims = allowed.claims + extra if extra else allowed.claims
         permit = self._ids()
         request = Claiming(
-            permit, now, rule.lease, proposal.binding, claims,
-            considered.permitted(permit, rule.lease), considered.refused, considered.replayed,
+            permit,
+            now,
+            rule.lease,
+            proposal.binding,
+            claims,
+            considered.permitted(permit, rule.lease),
+            considered.refused,
+            considered.replayed,
             not self._observe,
-        )  # fmt: skip
+        )
         answer = yield request
         if type(answer) is Refused and answer.wait and not self._observe:
             answer = yield from self._wait(request, answer.wait)
         if type(answer) is Granted:
             self._tell(answer.at, request.granted)
             return Permit(
-                id=permit, tool=proposal.tool, args=allowed.args, at=answer.at, expires_at=answer.at + rule.lease,
-                claims=claims, revision=self._policy.revision, binding=proposal.binding, costs=allowed.costs,
-                on_error=rule.on_error, key=allowed.key,
-            )  # fmt: skip
+                id=permit,
+                tool=proposal.tool,
+                args=allowed.args,
+                at=answer.at,
+                expires_at=answer.at + rule.lease,
+                claims=claims,
+                revision=self._policy.revision,
+                binding=proposal.binding,
+                costs=allowed.costs,
+                on_error=rule.on_error,
+                key=allowed.key,
+            )
         if type(answer) is Replayed:
             self._tell(answer.at, considered.replayed(0))
             return self._replay(proposal, answer)
@@ -177,16 +220,27 @@ class Flow:
         content = json.loads(answer.outcome)
         result = Succeeded(content.get("result"))
         return Recorded(
-            tool=proposal.tool, permit_id=content["permit"], outcome=result, at=content["at"], complete="result" in content
+            tool=proposal.tool,
+            permit_id=content["permit"],
+            outcome=result,
+            at=content["at"],
+            complete="result" in content,
         )
 
-    def _no(self, proposal: Proposal, now: int, reasons: tuple[Reason, ...], final: bool) -> Decision:
+    def _no(
+        self, proposal: Proposal, now: int, reasons: tuple[Reason, ...], final: bool
+    ) -> Decision:
         if self._observe:
             return self._watched(proposal, now)
         return Deny(tool=proposal.tool, reasons=reasons, final=final, brief=self._policy.brief)
 
     def _failed(
-        self, proposal: Proposal, now: int, code: Code, message: str, retry: Literal["never"] | float
+        self,
+        proposal: Proposal,
+        now: int,
+        code: Code,
+        message: str,
+        retry: Literal["never"] | float,
     ) -> Decision:
         if self._observe:
             _log.warning("observing: %s would have been refused: %s", proposal.tool, message)
@@ -197,9 +251,16 @@ class Flow:
         rule = self._policy.rule(proposal.tool)
         lease = rule.lease if rule is not None else 300 * _SECOND
         return Permit(
-            id=self._ids(), tool=proposal.tool, args=proposal.raw if proposal.defect else proposal.args, at=now,
-            expires_at=now + lease, claims=(), revision=self._policy.revision, binding=proposal.binding, observed=True,
-        )  # fmt: skip
+            id=self._ids(),
+            tool=proposal.tool,
+            args=proposal.raw if proposal.defect else proposal.args,
+            at=now,
+            expires_at=now + lease,
+            claims=(),
+            revision=self._policy.revision,
+            binding=proposal.binding,
+            observed=True,
+        )
 
     # --- settling -------------------------------------------------------------------------------
 
@@ -212,7 +273,11 @@ class Flow:
             yield from self._noted(now, rest)
             return
         word: Literal["succeeded", "failed", "unknown"] = (
-            "succeeded" if type(outcome) is Succeeded else "failed" if type(outcome) is Failed else "unknown"
+            "succeeded"
+            if type(outcome) is Succeeded
+            else "failed"
+            if type(outcome) is Failed
+            else "unknown"
         )
         hold = Hold(permit.id, permit.at, permit.expires_at, permit.binding)
         answer = yield Settling(hold, permit.claims, now, word, used, rest)
@@ -244,7 +309,9 @@ def _used(permit: Permit, outcome: Outcome) -> Mapping[str, Micros]:
     for name in used:
         if name not in permit.costs and not permit.observed:
             held = ", ".join(sorted(permit.costs)) or "nothing"
-            raise PermitError(f"the permit does not meter {name!r}; it meters {held}", outcome=outcome)
+            raise PermitError(
+                f"the permit does not meter {name!r}; it meters {held}", outcome=outcome
+            )
     return {**permit.costs, **used}
 
 
@@ -259,7 +326,7 @@ def drive(flow: Steps[T], ledger: Ledger) -> T:
                     answer = _done(step)  # type: ignore[arg-type]
                 else:
                     answer = ledger.perform(step)  # type: ignore[arg-type]
-            except Exception as error:  # it is the flow's to say what an error means
+            except Exception as error:  # noqa: BLE001 - it is the flow's to say what an error means
                 step = flow.throw(error)
             else:
                 step = flow.send(answer)
@@ -272,7 +339,7 @@ def _done(step: Pause | Inquire) -> Any:
     if type(step) is Inquire:
         return step.question()
     assert type(step) is Pause  # noqa: S101 - for the type checker
-    return time.sleep(step.seconds)  # noqa: TID251 - to wait is not to ask for the time
+    return time.sleep(step.seconds)
 
 
 async def adrive(flow: Steps[T], ledger: Ledger) -> T:
@@ -282,7 +349,7 @@ async def adrive(flow: Steps[T], ledger: Ledger) -> T:
         while True:
             try:
                 answer = await _adone(step, ledger)
-            except Exception as error:  # it is the flow's to say what an error means
+            except Exception as error:  # noqa: BLE001 - it is the flow's to say what an error means
                 step = flow.throw(error)
             else:
                 step = flow.send(answer)

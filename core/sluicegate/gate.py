@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from .canonical import thaw
+from .canonical import is_object, thaw
 from .clock import Clock, Ids, SystemClock, random_id
 from .decision import Decision, Defer, Deny, Permit, Recorded
 from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted, PolicyError
@@ -65,7 +65,12 @@ class Gate:
         self.journal = Journal(self.ledger)
         self.observe = observe
         self._flow = Flow(
-            self._compiled, self.ledger, named if named.names else None, clock or SystemClock(), ids, observe=observe
+            self._compiled,
+            self.ledger,
+            named if named.names else None,
+            clock or SystemClock(),
+            ids,
+            observe=observe,
         )
 
     # --- decide and settle ----------------------------------------------------------------------
@@ -111,7 +116,7 @@ class Gate:
         if inspect.iscoroutinefunction(fn):
             raise TypeError(f"{fn!r} is async; use `await gate.acall(proposal, fn)`")
         permit = _permitted(self.decide(proposal))
-        if type(permit) is Recorded:
+        if isinstance(permit, Recorded):
             return cast("R", permit.result)
         try:
             result = fn(**thaw(permit.args))
@@ -120,7 +125,9 @@ class Gate:
             raise
         if inspect.iscoroutine(result):
             result.close()
-            self.settle(permit, Failed(NotExecuted("the function gave a coroutine, which was not run")))
+            self.settle(
+                permit, Failed(NotExecuted("the function gave a coroutine, which was not run"))
+            )
             raise TypeError(f"{fn!r} gave a coroutine; use `await gate.acall(proposal, fn)`")
         outcome = Succeeded(result)
         try:
@@ -133,7 +140,7 @@ class Gate:
     async def acall(self, proposal: Proposal, fn: Callable[..., Awaitable[R] | R]) -> R:
         """`call` for asyncio; *fn* may be async or plain, and a plain one runs on the event loop."""
         permit = _permitted(await self.adecide(proposal))
-        if type(permit) is Recorded:
+        if isinstance(permit, Recorded):
             return cast("R", permit.result)
         try:
             result = fn(**thaw(permit.args))
@@ -169,24 +176,40 @@ class Gate:
 
         if callable(tool):
             return Guard(self, tool.__name__, subject, schema).around(tool)
-        return lambda function: Guard(self, tool or function.__name__, subject, schema).around(function)
+
+        def around(function: Callable[..., Any]) -> Callable[..., Any]:
+            return Guard(self, tool or function.__name__, subject, schema).around(function)
+
+        return around
 
     def _settle_after(self, error: BaseException, permit: Permit) -> None:
         """Settle a call that raised; the function's own error is the one that is told."""
         try:
             self.settle(permit, permit.outcome_of(error))
-        except Exception:
-            _log.exception("the outcome of permit %s could not be recorded; it counts as unknown", permit.id)
+        except Exception:  # noqa: BLE001 - the tool ran; what it raised must reach the caller
+            _log.exception(
+                "the outcome of permit %s could not be recorded; it counts as unknown", permit.id
+            )
 
     # --- looking --------------------------------------------------------------------------------
 
     def usage(
-        self, *, tenant: str | None = None, user: str | None = None, agent: str | None = None, run: str | None = None
+        self,
+        *,
+        tenant: str | None = None,
+        user: str | None = None,
+        agent: str | None = None,
+        run: str | None = None,
     ) -> list[Usage]:
         """What each limit has left, for all that has been counted so far, or for the parts given."""
         wanted = {"tenant": tenant, "user": user, "agent": agent, "run": run}
         now = self._flow.now()
-        return usage(self._compiled.counters(), self.ledger, {k: v for k, v in wanted.items() if v is not None}, now)
+        return usage(
+            self._compiled.counters(),
+            self.ledger,
+            {k: v for k, v in wanted.items() if v is not None},
+            now,
+        )
 
     def close(self) -> None:
         """Release the ledger. A closed gate refuses every call."""
@@ -196,7 +219,10 @@ class Gate:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -219,12 +245,16 @@ def _policy(source: object) -> Policy:
     if isinstance(source, Policy):
         return source
     if isinstance(source, str) and "\n" in source:
-        raise PolicyError("this is the text of a policy, not a path", hint="write Gate(Policy.parse(text), …)")
+        raise PolicyError(
+            "this is the text of a policy, not a path", hint="write Gate(Policy.parse(text), …)"
+        )
     if isinstance(source, (str, Path)):
         return Policy.load(source)
-    if isinstance(source, Mapping):
+    if is_object(source):
         return Policy.of(source)
-    raise TypeError(f"policy is a {type(source).__qualname__}; it must be a path, a Policy or a mapping")
+    raise TypeError(
+        f"policy is a {type(source).__qualname__}; it must be a path, a Policy or a mapping"
+    )
 
 
 def _ledger(ledger: str | Ledger | None, policy: Policy) -> Ledger:

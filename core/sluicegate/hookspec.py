@@ -49,7 +49,7 @@ class Objection:
 
 
 @hookspec
-def sluicegate_facts(proposal: Proposal) -> Mapping[str, Any] | None:  # type: ignore[empty-body]
+def sluicegate_facts(proposal: Proposal) -> Mapping[str, Any] | None:
     """
     Find out facts about *proposal* that policies may refer to as `facts.<plugin>`.
 
@@ -60,7 +60,7 @@ def sluicegate_facts(proposal: Proposal) -> Mapping[str, Any] | None:  # type: i
 
 
 @hookspec
-def sluicegate_object(proposal: Proposal, facts: Mapping[str, Any]) -> str | Objection | None:  # type: ignore[empty-body]
+def sluicegate_object(proposal: Proposal, facts: Mapping[str, Any]) -> str | Objection | None:
     """
     Return why *proposal* must not run.
 
@@ -71,7 +71,7 @@ def sluicegate_object(proposal: Proposal, facts: Mapping[str, Any]) -> str | Obj
 
 
 @hookspec
-def sluicegate_claims(proposal: Proposal, facts: Mapping[str, Any]) -> Iterable[Claim]:  # type: ignore[empty-body]
+def sluicegate_claims(proposal: Proposal, facts: Mapping[str, Any]) -> Iterable[Claim] | None:
     """
     Return further claims that the call must be granted, such as a quota of your own.
 
@@ -82,7 +82,7 @@ def sluicegate_claims(proposal: Proposal, facts: Mapping[str, Any]) -> Iterable[
 
 
 @hookspec
-def sluicegate_reconcile(permit: Permit) -> Outcome | None:  # type: ignore[empty-body]
+def sluicegate_reconcile(permit: Permit) -> Outcome | None:
     """
     Ask the provider what became of a call whose outcome is unknown.
 

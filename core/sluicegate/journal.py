@@ -70,21 +70,35 @@ def verify(entries: Iterable[Entry], head: tuple[int, str] | None = None) -> Bro
             return broken
         seq, last = entry.seq, entry.hash
         if head is not None and seq == head[0] and last != head[1]:
-            return Broken(seq, f"entry {seq} is not the one on record, whose hash is {head[1][:16]}…")
+            return Broken(
+                seq, f"entry {seq} is not the one on record, whose hash is {head[1][:16]}…"
+            )
     if head is not None and head[0] > seq:
-        return Broken(seq + 1, f"entry {seq + 1} is missing, and so is all up to {head[0]}, the last one on record")
+        return Broken(
+            seq + 1,
+            f"entry {seq + 1} is missing, and so is all up to {head[0]}, the last one on record",
+        )
     return None
 
 
 def _compare(entry: Entry, expected: int, last: str) -> Broken | None:
     if entry.seq > expected:
-        return Broken(expected, f"entry {expected} is missing: after {expected - 1} comes {entry.seq}")
+        return Broken(
+            expected, f"entry {expected} is missing: after {expected - 1} comes {entry.seq}"
+        )
     if entry.seq < expected:
-        return Broken(entry.seq, f"entry {entry.seq} is out of order: it comes after {expected - 1}")
+        return Broken(
+            entry.seq, f"entry {entry.seq} is out of order: it comes after {expected - 1}"
+        )
     if entry.hash != link(entry.prev, entry.writer, entry.seq, entry.body):
-        return Broken(entry.seq, f"entry {entry.seq} was changed: its content does not give its hash")
+        return Broken(
+            entry.seq, f"entry {entry.seq} was changed: its content does not give its hash"
+        )
     if entry.prev != last:
-        return Broken(entry.seq, f"entry {entry.seq} does not follow {expected - 1}: one of the two was replaced")
+        return Broken(
+            entry.seq,
+            f"entry {entry.seq} does not follow {expected - 1}: one of the two was replaced",
+        )
     return None
 
 
@@ -136,4 +150,3 @@ class Journal:
     def export(self) -> Iterator[str]:
         """The entries as JSON lines, without line ends."""
         return exported(self)
-

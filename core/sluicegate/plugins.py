@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast, get_args
 import pluggy
 
 from . import hookspec as specs
-from .canonical import FrozenDict, NotCanonical, freeze
+from .canonical import FrozenDict, NotCanonical, freeze, is_object
 from .claims import Claim
 from .decision import Reason
 from .errors import PluginError
@@ -64,7 +64,9 @@ class Plugins:
             if facts is None:
                 continue
             if not isinstance(facts, Mapping):
-                raise PluginError(f"{name}: sluicegate_facts gave a {type(facts).__qualname__}, not a mapping")
+                raise PluginError(
+                    f"{name}: sluicegate_facts gave a {type(facts).__qualname__}, not a mapping"
+                )
             found[name] = dict(cast("Mapping[str, object]", facts))
         try:
             frozen, text = freeze(found)
@@ -106,7 +108,9 @@ class Plugins:
                 raise PluginError(f"{name}: sluicegate_claims failed: {_said(error)}") from error
             for claim in more:
                 if not isinstance(claim, _CLAIMS):
-                    raise PluginError(f"{name}: sluicegate_claims gave a {type(claim).__qualname__}, not a claim")
+                    raise PluginError(
+                        f"{name}: sluicegate_claims gave a {type(claim).__qualname__}, not a claim"
+                    )
                 claims.append(cast("Claim", claim))
         return tuple(claims)
 
@@ -141,14 +145,19 @@ def _said(error: BaseException) -> str:
 def _named(source: PluginSource) -> list[tuple[str, object]]:
     if isinstance(source, str):
         raise PluginError(f"plugins is the text {source!r}; write a list: plugins=[{source!r}]")
-    if isinstance(source, Mapping):
+    pairs: list[tuple[str, object]]
+    if is_object(source):
         pairs = [(str(name), plugin) for name, plugin in source.items()]
     else:
         pairs = [(_name_of(plugin), plugin) for plugin in source]
-    loaded = [(name, _load(plugin) if isinstance(plugin, str) else plugin) for name, plugin in pairs]
+    loaded = [
+        (name, _load(plugin) if isinstance(plugin, str) else plugin) for name, plugin in pairs
+    ]
     names = [name for name, _ in loaded]
     if len(set(names)) != len(names):
-        raise PluginError(f"two plugins are called {max(names, key=names.count)!r}; give each a name of its own")
+        raise PluginError(
+            f"two plugins are called {max(names, key=names.count)!r}; give each a name of its own"
+        )
     return sorted(loaded, key=lambda pair: pair[0])
 
 
@@ -197,9 +206,13 @@ def _calls(manager: pluggy.PluginManager, hook: str) -> Iterable[tuple[str, _Cal
     implementations = cast("pluggy.HookCaller", getattr(manager.hook, hook)).get_hookimpls()
     for one in sorted(implementations, key=lambda implementation: implementation.plugin_name):
         if one.wrapper or one.hookwrapper or one.tryfirst or one.trylast:
-            raise PluginError(f"{one.plugin_name}: {hook} may neither wrap nor reorder; remove the options")
+            raise PluginError(
+                f"{one.plugin_name}: {hook} may neither wrap nor reorder; remove the options"
+            )
         if inspect.iscoroutinefunction(one.function) or inspect.isasyncgenfunction(one.function):
-            raise PluginError(f"{one.plugin_name}: {hook} may not be async; hooks are plain functions")
+            raise PluginError(
+                f"{one.plugin_name}: {hook} may not be async; hooks are plain functions"
+            )
         yield one.plugin_name, _bound(one.function, frozenset(one.argnames))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
-from .canonical import FrozenDict, NotCanonical, freeze, loads, quoted
+from .canonical import FrozenDict, NotCanonical, freeze, is_object, loads, quoted
 from .schema import Schema
 
 __all__ = ["Proposal", "Subject", "checked_name"]
@@ -32,12 +32,16 @@ class Subject:
     text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.roles, str) or not isinstance(self.roles, Iterable):
-            raise TypeError(f"roles is {self.roles!r}; it must be a list of texts")
-        roles = tuple(sorted({checked_name(role, "a role") for role in self.roles}))
+        given = cast("object", self.roles)  # callers may write a list or a set
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError(f"roles is {given!r}; it must be a list of texts")
+        roles = tuple(sorted({checked_name(role, "a role") for role in cast("Iterable[object]", given)}))
         object.__setattr__(self, "roles", roles)
         parts = (("agent", self.agent), ("tenant", self.tenant), ("user", self.user))
-        texts = {name: quoted(checked_name(part, name)) if part is not None else "null" for name, part in parts}
+        texts = {
+            name: quoted(checked_name(part, name)) if part is not None else "null"
+            for name, part in parts
+        }
         texts["roles"] = "[" + ",".join(map(quoted, roles)) + "]"
         text = ",".join(f'"{name}":{texts[name]}' for name in sorted(texts))
         object.__setattr__(self, "text", "{" + text + "}")
@@ -63,9 +67,22 @@ class Proposal:
     """
 
     __slots__ = (
-        "_binding", "args", "args_text", "call_id", "defect", "depth", "parent", "raw", "root",
-        "run", "schema", "source", "subject", "text", "tool",
-    )  # fmt: skip
+        "_binding",
+        "args",
+        "args_text",
+        "call_id",
+        "defect",
+        "depth",
+        "parent",
+        "raw",
+        "root",
+        "run",
+        "schema",
+        "source",
+        "subject",
+        "text",
+        "tool",
+    )
 
     tool: str
     args: Mapping[str, Any]
@@ -81,6 +98,7 @@ class Proposal:
     defect: str | None
     raw: Mapping[str, Any]
     """The arguments as they came, only where there is a defect: for a gate that merely observes."""
+    _binding: str | None
     text: str
     """The canonical form (RFC 8785); the schema is in it by its digest."""
 
@@ -106,8 +124,8 @@ class Proposal:
         frozen, text = _EMPTY, "null"
         if defect is None:
             try:
-                copy = args if type(args) is dict else _plain(args)
-                frozen, text = cast("tuple[FrozenDict, str]", freeze(copy))
+                found = freeze(args if type(args) is dict else _plain(args))  # pyright: ignore[reportUnknownArgumentType]
+                frozen, text = found  # type: ignore[assignment]
             except NotCanonical as error:
                 defect = str(error)
         elif not defect:
@@ -115,7 +133,9 @@ class Proposal:
         else:
             defect = _from_model(defect, "the defect")[0]
         tool_name, flaw = _from_model(tool, "the tool's name")
-        call, flaw_of_call = _from_model(call_id, "the call id") if call_id is not None else (None, None)
+        call, flaw_of_call = (
+            _from_model(call_id, "the call id") if call_id is not None else (None, None)
+        )
         put = object.__setattr__
         put(self, "defect", defect or flaw or flaw_of_call)
         put(self, "tool", tool_name)
@@ -127,7 +147,11 @@ class Proposal:
         put(self, "call_id", call)
         put(self, "schema", schema if schema is None else Schema.of(schema))
         put(self, "parent", parent if parent is None else checked_name(parent, "parent"))
-        put(self, "root", checked_name(root, "root") if root is not None else self.parent or self.run)
+        put(
+            self,
+            "root",
+            checked_name(root, "root") if root is not None else self.parent or self.run,
+        )
         put(self, "depth", depth)
         put(self, "source", checked_name(source, "source") if source else "")
         put(self, "_binding", None)
@@ -163,15 +187,15 @@ class Proposal:
         if known is None:
             known = hashlib.sha256(f"{quoted(self.tool)}{self.args_text}".encode()).hexdigest()
             object.__setattr__(self, "_binding", known)
-        return cast("str", known)
+        return known
 
     def _canonical(self) -> str:
         defect = f'"defect":{quoted(self.defect)},' if self.defect else ""
         return (
             f'{{"args":{self.args_text},"call_id":{_optional(self.call_id)},{defect}"depth":{self.depth},'
             f'"parent":{_optional(self.parent)},"root":{_optional(self.root)},"run":{_optional(self.run)},'
-            f'"schema":{_optional(self.schema and self.schema.digest)},"source":{quoted(self.source)},'
-            f'"subject":{self.subject.text},"tool":{quoted(self.tool)}}}'
+            f'"schema":{_optional(self.schema.digest if self.schema is not None else None)},'
+            f'"source":{quoted(self.source)},"subject":{self.subject.text},"tool":{quoted(self.tool)}}}'
         )
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -222,8 +246,10 @@ def _from_model(value: object, what: str) -> tuple[str, str | None]:
 
 def _plain(args: object) -> dict[Any, Any]:
     """A dict with the items of *args*, which may be any mapping, read once."""
-    if not isinstance(args, Mapping):
-        raise NotCanonical(f"is a {type(args).__qualname__}; arguments must be an object with named values")
+    if not is_object(args):
+        raise NotCanonical(
+            f"is a {type(args).__qualname__}; arguments must be an object with named values"
+        )
     pairs = list(args.items())
     plain = dict(pairs)
     if len(plain) != len(pairs):

@@ -12,11 +12,11 @@ import hashlib
 import marshal
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 import jsonschema_rs
 
-from .canonical import NotCanonical, freeze, thaw
+from .canonical import NotCanonical, freeze, is_object, thaw
 
 __all__ = ["Schema", "SchemaProblem", "Validator", "compiled", "complaints"]
 
@@ -24,7 +24,9 @@ Validator: TypeAlias = jsonschema_rs.Draft202012Validator
 
 _CACHED: Final = 1024
 _COMPLAINTS: Final = 20
-_COMPOUND: Final = frozenset({"if", "not", "dependentSchemas", "$dynamicRef", "unevaluatedProperties"})
+_COMPOUND: Final = frozenset(
+    {"if", "not", "dependentSchemas", "$dynamicRef", "unevaluatedProperties"}
+)
 _MAPS: Final = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE: Final = ("items", "additionalProperties", "contains")
@@ -81,7 +83,9 @@ class Schema:
         if type(document) is Schema:
             return document
         try:
-            content = marshal.dumps(document, 2)  # version 2: the bytes depend on the content only
+            content = marshal.dumps(
+                cast("Any", document), 2
+            )  # version 2: the bytes depend on the content only
         except ValueError:
             return Schema(document)  # type: ignore[arg-type]
         known = _cache.get(content)
@@ -142,12 +146,12 @@ def _offline(uri: str) -> NoReturn:
 
 def _declared(schema: Any, root: Mapping[str, Any], seen: set[str]) -> frozenset[str] | None:
     """The names that *schema* declares at its top, None if it says that it takes any."""
-    if not isinstance(schema, dict):
+    if not is_object(schema):
         return None if schema is True else frozenset()
     if schema.get("additionalProperties") not in (None, False) or "patternProperties" in schema:
         return None
-    names = frozenset(schema.get("properties", ()))
-    parts = [part for key in ("allOf", "anyOf", "oneOf") for part in schema.get(key, ())]
+    names: frozenset[str] = frozenset(schema.get("properties", ()))
+    parts: list[Any] = [part for key in ("allOf", "anyOf", "oneOf") for part in schema.get(key, ())]
     reference = schema.get("$ref")
     if reference is not None and reference not in seen:
         seen.add(reference)  # each one once: schemas may refer to themselves
@@ -163,7 +167,11 @@ def _declared(schema: Any, root: Mapping[str, Any], seen: set[str]) -> frozenset
 def _local(reference: str, root: Mapping[str, Any]) -> Any:
     found: Any = root
     for part in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
-        found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
+        found = (
+            found.get(part.replace("~1", "/").replace("~0", "~"))
+            if is_object(found)
+            else None
+        )
     return found
 
 
@@ -174,7 +182,7 @@ def _closable(schema: Any) -> bool:
     Where several subschemas describe the same object together, closing one of
     them would refuse what the other one declares; such schemas are left alone.
     """
-    if not isinstance(schema, dict):
+    if not is_object(schema):
         return True
     if not _COMPOUND.isdisjoint(schema) or len(schema.get("allOf", ())) > 1:
         return False
@@ -195,9 +203,9 @@ def _inside(schema: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _close(schema: Any) -> Any:
-    if not isinstance(schema, dict):
+    if not is_object(schema):
         return schema
-    closed = dict(schema)
+    closed: dict[str, Any] = dict(schema)
     for key in _MAPS:
         if key in closed:
             closed[key] = {name: _close(part) for name, part in closed[key].items()}

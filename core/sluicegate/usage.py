@@ -40,13 +40,17 @@ class Usage:
     resets_at: int | None = None
 
 
-def usage(counters: Iterable[Counter], ledger: Ledger, wanted: Mapping[str, str], now: int) -> list[Usage]:
+def usage(
+    counters: Iterable[Counter], ledger: Ledger, wanted: Mapping[str, str], now: int
+) -> list[Usage]:
     """One row per limit and scope that has been counted, in the order of the policy."""
     rows: list[Usage] = []
     for counter in counters:
         for key, cell in ledger.cells(counter.prefix):
             scope = _scope(key[len(counter.prefix) :])
-            if scope is not None and all(scope.get(name, value) == value for name, value in wanted.items()):
+            if scope is not None and all(
+                scope.get(name, value) == value for name, value in wanted.items()
+            ):
                 rows.append(_row(counter, scope, cell, now))
     return rows
 
@@ -68,9 +72,16 @@ def _row(counter: Counter, scope: Mapping[str, str], cell: Sequence[Any], now: i
         held = MICRO * sum(1 for expires in cell[1::2] if expires > now)
     else:
         ahead = max(0, cell[0] - now)
-        used = min(counter.limit, -(-ahead * MICRO * counter.count // counter.period))
+        used = min(counter.limit, -(-ahead * MICRO * counter.calls // counter.period))
         resets = cell[0] if ahead else None
     return Usage(
-        rule=counter.rule, kind=counter.kind.__name__.lower(), name=counter.name, scope=scope, limit=counter.limit,
-        used=used, held=held, left=max(0, counter.limit - used - held), resets_at=resets,
-    )  # fmt: skip
+        rule=counter.rule,
+        kind=counter.kind.__name__.lower(),
+        name=counter.name,
+        scope=scope,
+        limit=counter.limit,
+        used=used,
+        held=held,
+        left=max(0, counter.limit - used - held),
+        resets_at=resets,
+    )

@@ -15,7 +15,14 @@ SCHEMA = {
     },
     "required": ["order", "amount"],
 }
-POLICY = {"version": 1, "tools": {"refund": {}, "anything": {"unknown_args": "allow"}, "less": {"unknown_args": "drop"}}}
+POLICY = {
+    "version": 1,
+    "tools": {
+        "refund": {},
+        "anything": {"unknown_args": "allow"},
+        "less": {"unknown_args": "drop"},
+    },
+}
 
 
 def nested(depth):
@@ -66,12 +73,16 @@ def test_a_wrong_argument_never_runs_the_tool(name):
 def test_a_duplicate_key_is_refused():
     """In JSON text, a key that comes twice is a refusal and not the last one of the two."""
     gate = Gate(POLICY, "memory:")
-    decision = gate.decide(Proposal.parse("refund", '{"order":"A1","amount":5,"amount":9000}', schema=SCHEMA))
+    decision = gate.decide(
+        Proposal.parse("refund", '{"order":"A1","amount":5,"amount":9000}', schema=SCHEMA)
+    )
     assert [reason.code for reason in decision.reasons] == ["args_not_canonical"]
     assert "'amount' twice" in decision.reasons[0].message
 
 
-@pytest.mark.parametrize("tool", ["Refund", "refund ", "refnd", "REFUND", "refund\u200b", "", "\ud800", "x" * 5_000])
+@pytest.mark.parametrize(
+    "tool", ["Refund", "refund ", "refnd", "REFUND", "refund\u200b", "", "\ud800", "x" * 5_000]
+)
 def test_another_spelling_of_a_tool_is_another_tool(tool):
     """Names are compared exactly: what only looks like a tool of the policy is refused."""
     decision = Gate(POLICY, "memory:").decide(Proposal(tool, GOOD, schema=SCHEMA))
@@ -81,12 +92,16 @@ def test_another_spelling_of_a_tool_is_another_tool(tool):
 
 def test_the_good_call_runs():
     """The battery refuses what is wrong with the call and not the call."""
-    assert isinstance(Gate(POLICY, "memory:").decide(Proposal("refund", GOOD, schema=SCHEMA)), Permit)
+    assert isinstance(
+        Gate(POLICY, "memory:").decide(Proposal("refund", GOOD, schema=SCHEMA)), Permit
+    )
 
 
 def test_an_unknown_argument_is_named_with_the_declared_ones():
     """A misspelt argument is told with what is accepted and what was probably meant."""
-    decision = Gate(POLICY, "memory:").decide(Proposal("refund", {**GOOD, "amuont": 500}, schema=SCHEMA))
+    decision = Gate(POLICY, "memory:").decide(
+        Proposal("refund", {**GOOD, "amuont": 500}, schema=SCHEMA)
+    )
     (reason,) = decision.reasons
     assert reason.message == (
         "refund never declared 'amuont' (did you mean 'amount'?); it accepts: amount, note, order"
@@ -100,7 +115,9 @@ def test_unknown_arguments_can_be_dropped_or_let_through():
     assert gate.decide(Proposal("less", extra, schema=SCHEMA)).args == GOOD
     assert gate.decide(Proposal("anything", extra, schema=SCHEMA)).args == extra
     for tool in ("less", "anything"):
-        assert isinstance(gate.decide(Proposal(tool, {**extra, "amount": "5"}, schema=SCHEMA)), Deny)
+        assert isinstance(
+            gate.decide(Proposal(tool, {**extra, "amount": "5"}, schema=SCHEMA)), Deny
+        )
 
 
 def test_a_schema_that_cannot_be_used_refuses():
@@ -126,7 +143,11 @@ def test_what_was_decided_is_what_runs():
 
 def test_an_open_schema_stays_open():
     """A tool that declares that it takes any argument is taken at its word."""
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": True}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}},
+        "additionalProperties": True,
+    }
     decide = Gate(POLICY, "memory:").decide
     assert isinstance(decide(Proposal("refund", {"a": 1, "b": 2}, schema=schema)), Permit)
     assert isinstance(decide(Proposal("refund", {"a": "1", "b": 2}, schema=schema)), Deny)

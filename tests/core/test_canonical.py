@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sluicegate.canonical import NotCanonical, freeze, loads, thaw
 
-AWKWARD = "\x00\x08\t\n\x0b\x0c\r\x1f\x7f\x80\x85\"\\/<>&éß\u2028\u2029\ud7ff\ue000\ufb33\ufeff\uffff😀𐀀\U0010ffff"
+AWKWARD = '\x00\x08\t\n\x0b\x0c\r\x1f\x7f\x80\x85"\\/<>&éß\u2028\u2029\ud7ff\ue000\ufb33\ufeff\uffff😀𐀀\U0010ffff'
 TEXTS = st.one_of(st.text(max_size=8), st.text(AWKWARD, max_size=8))
 SAFE = 2**53 - 1
 FLOATS = st.one_of(
@@ -29,9 +29,7 @@ FLOATS = st.one_of(
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-SAFE, SAFE), FLOATS, TEXTS)
 DOCUMENTS = st.recursive(
     LEAVES,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=5), st.dictionaries(TEXTS, inner, max_size=5)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(TEXTS, inner, max_size=5)),
     max_leaves=20,
 )
 

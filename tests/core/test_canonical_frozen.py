@@ -115,7 +115,16 @@ def test_no_mutator_was_forgotten():
     harmless = {"copy", "__reversed__"}
     for name in set(dir(list)) - set(dir(tuple)) - harmless:
         assert getattr(FrozenList, name) is not getattr(list, name), name
-    reading = set(dir(list)) | {"copy", "get", "items", "keys", "values", "fromkeys", "__or__", "__ror__"}
+    reading = set(dir(list)) | {
+        "copy",
+        "get",
+        "items",
+        "keys",
+        "values",
+        "fromkeys",
+        "__or__",
+        "__ror__",
+    }
     for name in set(dir(dict)) - reading | {"__setitem__", "__delitem__", "pop", "clear"}:
         assert getattr(FrozenDict, name) is not getattr(dict, name), name
 

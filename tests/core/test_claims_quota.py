@@ -53,7 +53,13 @@ def calendar(window: Window | None, now: int) -> object:
     if window is None:
         return "ever"
     moment = EPOCH + timedelta(microseconds=now)
-    pattern = {"minute": "%Y%j%H%M", "hour": "%Y%j%H", "day": "%Y%j", "week": "%G%V", "month": "%Y%m"}
+    pattern = {
+        "minute": "%Y%j%H%M",
+        "hour": "%Y%j%H",
+        "day": "%Y%j",
+        "week": "%G%V",
+        "month": "%Y%m",
+    }
     return moment.strftime(pattern[window.name])
 
 

@@ -61,7 +61,11 @@ for entry in gate.journal:
 def journal(seed: str, ledger: str) -> bytes:
     env = {**os.environ, "PYTHONHASHSEED": seed}
     done = subprocess.run(
-        [sys.executable, "-c", HISTORY, ledger], env=env, capture_output=True, check=False, timeout=120
+        [sys.executable, "-c", HISTORY, ledger],
+        env=env,
+        capture_output=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout

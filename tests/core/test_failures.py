@@ -6,7 +6,17 @@ import asyncio
 
 import pytest
 
-from sluicegate import Deny, Gate, LedgerError, MemoryLedger, Permit, Proposal, Subject, Succeeded, hookimpl
+from sluicegate import (
+    Deny,
+    Gate,
+    LedgerError,
+    MemoryLedger,
+    Permit,
+    Proposal,
+    Subject,
+    Succeeded,
+    hookimpl,
+)
 from sluicegate.testing import FakeClock, counted_ids
 
 POLICY = {"version": 1, "tools": {"t": {}}}
@@ -156,14 +166,20 @@ def test_observing_runs_what_would_be_recorded_and_survives_a_ledger():
         permit = gate.decide(Proposal("t", {}))
         gate.settle(permit, Succeeded())
     assert gate.journal.tail(2)[0].content["would"] == "recorded"
-    assert isinstance(Gate(policy, Down(LedgerError("x")), observe=True).decide(Proposal("t", {})), Permit)
+    assert isinstance(
+        Gate(policy, Down(LedgerError("x")), observe=True).decide(Proposal("t", {})), Permit
+    )
 
 
 def test_wrong_use_is_a_type_error():
     """What is no proposal, no permit or no outcome is the program's own fault and is said so."""
     gate = Gate(POLICY, "memory:")
     permit = gate.decide(Proposal("t", {}, subject=Subject()))
-    for wrong in (lambda: gate.decide("t"), lambda: gate.settle("p", Succeeded()), lambda: gate.settle(permit, True)):
+    for wrong in (
+        lambda: gate.decide("t"),
+        lambda: gate.settle("p", Succeeded()),
+        lambda: gate.settle(permit, True),
+    ):
         with pytest.raises(TypeError):
             wrong()
 

@@ -347,7 +347,11 @@ def test_a_result_is_not_lost_with_the_ledger():
 
 # --- threads and tasks -------------------------------------------------------------------------
 
-CALLS = {"version": 1, "tools": {"t": {}}, "limits": [{"budget": "calls", "limit": 7, "per": ["run"]}]}
+CALLS = {
+    "version": 1,
+    "tools": {"t": {}},
+    "limits": [{"budget": "calls", "limit": 7, "per": ["run"]}],
+}
 
 
 def test_threads_share_a_budget_exactly():
@@ -358,7 +362,9 @@ def test_threads_share_a_budget_exactly():
     def work(thread):
         for number in range(5):
             try:
-                gate.call(Proposal("t", {"n": f"{thread}.{number}"}, run="r"), lambda n: ran.append(n))
+                gate.call(
+                    Proposal("t", {"n": f"{thread}.{number}"}, run="r"), lambda n: ran.append(n)
+                )
             except Denied:
                 pass
 
@@ -427,7 +433,9 @@ def test_waiting_for_a_slot():
     third = short.decide(Proposal("t", {"n": 3}))
     assert codes(third) == ["concurrency"]
     assert "after waiting 0.02 s" in third.reasons[0].message
-    assert gate.journal.head()[0] == entries + 2, "the new policy and one refusal, however often it asked"
+    assert gate.journal.head()[0] == entries + 2, (
+        "the new policy and one refusal, however often it asked"
+    )
 
 
 def test_waiting_does_not_block_the_event_loop():

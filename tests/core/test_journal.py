@@ -13,7 +13,9 @@ from sluicegate.canonical import freeze
 from sluicegate.journal import GENESIS, Entry, exported, link, verify
 
 BODIES = st.dictionaries(
-    st.text(max_size=3), st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4), max_size=3
+    st.text(max_size=3),
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
+    max_size=3,
 ).map(lambda content: freeze(content)[1])
 
 
@@ -33,7 +35,9 @@ def head_of(entries: list[Entry]) -> tuple[int, str]:
 
 
 JOURNALS = st.builds(chained, st.lists(BODIES, max_size=8), st.text(min_size=1, max_size=4))
-FILLED = st.builds(chained, st.lists(BODIES, min_size=1, max_size=8), st.text(min_size=1, max_size=4))
+FILLED = st.builds(
+    chained, st.lists(BODIES, min_size=1, max_size=8), st.text(min_size=1, max_size=4)
+)
 SEVERAL = st.builds(chained, st.lists(BODIES, min_size=2, max_size=8))
 
 
@@ -156,7 +160,12 @@ def test_an_entry_of_another_journal_is_found(entries, data):
 
 @pytest.mark.parametrize(
     "other",
-    [("1" * 64, "w", 1, "{}"), (GENESIS, "v", 1, "{}"), (GENESIS, "w", 2, "{}"), (GENESIS, "w", 1, "[]")],
+    [
+        ("1" * 64, "w", 1, "{}"),
+        (GENESIS, "v", 1, "{}"),
+        (GENESIS, "w", 2, "{}"),
+        (GENESIS, "w", 1, "[]"),
+    ],
 )
 def test_the_hash_covers_every_part(other):
     """The hash changes with the entry before, the writer, the number and the body."""
@@ -169,7 +178,9 @@ def test_the_export_is_json_lines(entries):
     lines = list(exported(entries))
     assert all("\n" not in line and "\r" not in line for line in lines)
     read = [json.loads(line) for line in lines]
-    assert [set(line) for line in read] == [{"entry", "hash", "prev", "seq", "writer"}] * len(entries)
+    assert [set(line) for line in read] == [{"entry", "hash", "prev", "seq", "writer"}] * len(
+        entries
+    )
     again = [
         Entry(line["seq"], line["writer"], line["prev"], line["hash"], freeze(line["entry"])[1])
         for line in read

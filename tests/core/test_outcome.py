@@ -13,7 +13,9 @@ from sluicegate.outcome import Failed, Succeeded, Unknown
 
 def test_costs_are_amounts_in_millionths():
     """Numbers, decimals and texts count alike, rounded up, under their own names."""
-    succeeded = Succeeded("ok", cost={"eur": 1.1, "tokens": 7, "usd": "0.0000001", "gbp": Decimal(2)})
+    succeeded = Succeeded(
+        "ok", cost={"eur": 1.1, "tokens": 7, "usd": "0.0000001", "gbp": Decimal(2)}
+    )
     assert succeeded.used == {
         "eur": 1_100_000,
         "tokens": 7_000_000,

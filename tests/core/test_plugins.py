@@ -25,7 +25,7 @@ def codes(decision):
     return [reason.code for reason in decision.reasons] if isinstance(decision, Deny) else []
 
 
-def test_hook_sluicegate_facts():
+def test_hook_facts():
     """Facts are gathered first, seen by conditions under the plugin's name, and kept in the journal."""
     asked = []
 
@@ -40,13 +40,13 @@ def test_hook_sluicegate_facts():
     assert asked == ["paid", "paid"]
 
 
-def test_hook_sluicegate_facts_may_have_none():
+def test_hook_facts_may_have_none():
     """A plugin without facts leaves the condition without a value: a refusal."""
     gate = Gate(POLICY, "memory:", plugins=[plugin(sluicegate_facts=lambda: None)])
     assert codes(gate.decide(Proposal("paid", {}))) == ["condition_error"]
 
 
-def test_hook_sluicegate_object():
+def test_hook_object():
     """An objection refuses, with the plugin's name, also beside the policy's own reasons."""
     gate = Gate(POLICY, "memory:", plugins=[plugin(sluicegate_object=lambda: "closed today")])
     decision = gate.decide(Proposal("t", {}))
@@ -60,14 +60,18 @@ def test_an_objection_can_end_the_run():
     """An Objection may say that the run should stop, or when to ask again."""
     final = Objection(message="stop", final=True)
     later = Objection(message="later", retry=30)
-    one = Gate(POLICY, "memory:", plugins=[plugin(sluicegate_object=lambda: final)]).decide(Proposal("t", {}))
-    two = Gate(POLICY, "memory:", plugins=[plugin(sluicegate_object=lambda: later)]).decide(Proposal("t", {}))
+    one = Gate(POLICY, "memory:", plugins=[plugin(sluicegate_object=lambda: final)]).decide(
+        Proposal("t", {})
+    )
+    two = Gate(POLICY, "memory:", plugins=[plugin(sluicegate_object=lambda: later)]).decide(
+        Proposal("t", {})
+    )
     assert (one.final, one.retry) == (True, "never")
     assert (two.final, two.retry) == (False, 30)
     assert "Stop here" in one.render()
 
 
-def test_hook_sluicegate_claims():
+def test_hook_claims():
     """A plugin's claims join the batch: they can only refuse more, and are given back like the rest."""
 
     def sluicegate_claims(proposal):
@@ -83,7 +87,7 @@ def test_hook_sluicegate_claims():
     assert codes(gate.decide(Proposal("t", {"n": 3}))) == ["budget"]
 
 
-def test_hook_sluicegate_record():
+def test_hook_record():
     """Entries are told after they are durable; a plugin that fails there changes nothing."""
     told = []
 
@@ -95,10 +99,14 @@ def test_hook_sluicegate_record():
     permit = gate.decide(Proposal("t", {}))
     gate.settle(permit, Succeeded())
     gate.decide(Proposal("nope", {}))
-    assert told == [("decision", "permit", None), ("outcome", None, "succeeded"), ("decision", "deny", None)]
+    assert told == [
+        ("decision", "permit", None),
+        ("outcome", None, "succeeded"),
+        ("decision", "deny", None),
+    ]
 
 
-def test_hook_sluicegate_reconcile():
+def test_hook_reconcile():
     """The hook that asks a provider is known, so that plugins may have it today."""
     assert Plugins([plugin(sluicegate_reconcile=lambda permit: None)]).names == ("crm",)
 
@@ -157,7 +165,10 @@ async def later(proposal):
         ([wrapping()], "neither wrap nor reorder"),
         (["not-installed"], "no installed package has the entry point 'not-installed'"),
         ("crm", r"write a list: plugins=\['crm'\]"),
-        ([plugin(sluicegate_object=lambda: None), plugin(sluicegate_object=lambda: None)], "two plugins are called 'crm'"),
+        (
+            [plugin(sluicegate_object=lambda: None), plugin(sluicegate_object=lambda: None)],
+            "two plugins are called 'crm'",
+        ),
     ],
 )
 def test_a_plugin_that_is_not_fit_is_refused(plugins, problem):

@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.errors import PolicyError
-from sluicegate.policy.model import Policy
 from sluicegate.policy.editor import json_schema
 from sluicegate.policy.lint import problems
-from sluicegate.policy.model import NOT_YET
+from sluicegate.policy.model import NOT_YET, Policy
 from sluicegate.policy.starter import starter
 
 BASE = """\

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from sluicegate.errors import PolicyError
 from sluicegate.policy import read_yaml
-from sluicegate.policy.model import Policy
 from sluicegate.policy.fault import spoken
+from sluicegate.policy.model import Policy
 from sluicegate.policy.origin import Misplaced
 
 DOCUMENT: dict[str, Any] = {

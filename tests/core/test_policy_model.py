@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 
 from sluicegate.errors import PolicyError
-from sluicegate.policy.model import Budget, Concurrency, Grant, Once, Policy, RateLimit, Tool
+from sluicegate.policy.model import (
+    NOT_YET,
+    Budget,
+    Concurrency,
+    Grant,
+    Once,
+    Policy,
+    RateLimit,
+    Tool,
+)
 from sluicegate.policy.units import Rate
-from sluicegate.policy.model import NOT_YET
 
 SECOND = 1_000_000
 

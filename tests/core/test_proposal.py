@@ -19,7 +19,9 @@ from sluicegate.proposal import Proposal, Subject
 from sluicegate.schema import Schema
 
 NAMES = st.text(min_size=1, max_size=6)
-LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(-9, 9), st.text(max_size=3))
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-9, 9), st.floats(-9, 9), st.text(max_size=3)
+)
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
@@ -94,7 +96,9 @@ def test_the_digest_is_that_of_the_same_content(proposal):
 def test_the_action_is_tool_args_subject_and_run(proposal):
     """An approval is bound to the SHA-256 of exactly these four."""
     told = content(proposal)
-    assert proposal.action == sha256({name: told[name] for name in ("args", "run", "subject", "tool")})
+    assert proposal.action == sha256(
+        {name: told[name] for name in ("args", "run", "subject", "tool")}
+    )
 
 
 @given(PROPOSALS, PROPOSALS)
@@ -137,7 +141,11 @@ BASE: dict[str, Any] = {
         ("args", {"lines": [{"n": 1}], "order": "A-1"}, set()),
         ("args", {"order": "A-1", "lines": [{"n": True}]}, {"digest", "action", "binding"}),
         ("subject", Subject(tenant="acme", user="u", agent="a", roles=["x", "x"]), set()),
-        ("subject", Subject(tenant="acme", user="v", agent="a", roles=("x",)), {"digest", "action"}),
+        (
+            "subject",
+            Subject(tenant="acme", user="v", agent="a", roles=("x",)),
+            {"digest", "action"},
+        ),
         ("subject", Subject(tenant="acme", user="u", agent="a"), {"digest", "action"}),
         ("run", "run-2", {"digest", "action"}),
         ("run", None, {"digest", "action"}),

@@ -50,7 +50,12 @@ INNER = of_object(b={"type": "integer"})
             {"a": {"b": 1, "z": 1}},
         ),
         (
-            {"oneOf": [of_object(a={}) | {"required": ["a"]}, of_object(b={}) | {"required": ["b"]}]},
+            {
+                "oneOf": [
+                    of_object(a={}) | {"required": ["a"]},
+                    of_object(b={}) | {"required": ["b"]},
+                ]
+            },
             {"b": 1},
             {"b": 1, "z": 1},
         ),
@@ -72,10 +77,21 @@ INNER = of_object(b={"type": "integer"})
         ),
     ],
     ids=[
-        "top", "no arguments", "nested", "items", "prefix items", "reference", "definitions", "union",
-        "one of", "all of one", "additional", "pattern", "recursive",
+        "top",
+        "no arguments",
+        "nested",
+        "items",
+        "prefix items",
+        "reference",
+        "definitions",
+        "union",
+        "one of",
+        "all of one",
+        "additional",
+        "pattern",
+        "recursive",
     ],
-)  # fmt: skip
+)
 def test_what_is_not_declared_is_refused(document, fits, extra):
     """At the top and at any depth an undeclared name does not hold, although the tool would drop it."""
     schema = Schema(document)
@@ -100,7 +116,10 @@ def test_what_is_not_declared_is_refused(document, fits, extra):
         ({"allOf": [of_object(a={}), of_object(b={})]}, {"a": 1, "b": 2}),
         (of_object(a={}) | {"allOf": [of_object(b={})]}, {"a": 1, "b": 2}),
         (of_object(a={}) | {"anyOf": [of_object(b={}), of_object(c={})]}, {"a": 1, "b": 2}),
-        (of_object(a={}) | {"$ref": "#/$defs/T", "$defs": {"T": of_object(b={})}}, {"a": 1, "b": 2}),
+        (
+            of_object(a={}) | {"$ref": "#/$defs/T", "$defs": {"T": of_object(b={})}},
+            {"a": 1, "b": 2},
+        ),
         ({"allOf": [of_object(a={})], "anyOf": [of_object(b={}), {}]}, {"a": 1, "b": 2}),
         (of_object(a={}) | {"if": {}, "then": of_object(b={})}, {"a": 1, "b": 2}),
         (
@@ -126,9 +145,18 @@ def test_what_the_tool_declares_open_stays_open(document, args):
         (of_object(a={}) | {"patternProperties": {"x": {}}}, None),
         ({"$ref": "#/$defs/T", "$defs": {"T": of_object(a={})}}, {"a"}),
         ({"$ref": "#/$defs/a~1b~0c", "$defs": {"a/b~c": of_object(a={})}}, {"a"}),
-        ({"$ref": "#/$defs/T", "$defs": {"T": of_object(a={}) | {"additionalProperties": {}}}}, None),
-        ({"anyOf": [of_object(a={}), {"$ref": "#/$defs/T"}], "$defs": {"T": of_object(b={})}}, {"a", "b"}),
-        ({"allOf": [of_object(a={}), {"oneOf": [of_object(b={}), of_object(c={})]}]}, {"a", "b", "c"}),
+        (
+            {"$ref": "#/$defs/T", "$defs": {"T": of_object(a={}) | {"additionalProperties": {}}}},
+            None,
+        ),
+        (
+            {"anyOf": [of_object(a={}), {"$ref": "#/$defs/T"}], "$defs": {"T": of_object(b={})}},
+            {"a", "b"},
+        ),
+        (
+            {"allOf": [of_object(a={}), {"oneOf": [of_object(b={}), of_object(c={})]}]},
+            {"a", "b", "c"},
+        ),
         ({"anyOf": [of_object(a={}), True]}, None),
         ({"anyOf": [of_object(a={}), False]}, {"a"}),
         (of_object(a={}) | {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, {"a"}),
@@ -178,7 +206,9 @@ ARGS = st.dictionaries(
     KEYS,
     st.recursive(
         st.sampled_from([1, 2, None]),
-        lambda inner: st.one_of(st.dictionaries(KEYS, inner, max_size=2), st.lists(inner, max_size=3)),
+        lambda inner: st.one_of(
+            st.dictionaries(KEYS, inner, max_size=2), st.lists(inner, max_size=3)
+        ),
         max_leaves=4,
     ),
     max_size=3,
@@ -343,7 +373,10 @@ def test_changing_the_document_afterwards_changes_no_prepared_schema(prepare):
 def test_true_and_one_are_different_schemas():
     """Values that Python takes for equal do not share a prepared schema."""
     for one, other in ((True, 1), (0, False), (1, 1.5)):
-        first, second = Schema.of(of_object(a={"const": one})), Schema.of(of_object(a={"const": other}))
+        first, second = (
+            Schema.of(of_object(a={"const": one})),
+            Schema.of(of_object(a={"const": other})),
+        )
         assert first is not second
         assert first.holds({"a": one})
         assert not first.holds({"a": other})

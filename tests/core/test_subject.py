@@ -15,7 +15,11 @@ NAMES = st.text(min_size=1, max_size=6)
 
 
 @given(
-    st.none() | NAMES, st.none() | NAMES, st.none() | NAMES, st.lists(NAMES, max_size=4), st.randoms()
+    st.none() | NAMES,
+    st.none() | NAMES,
+    st.none() | NAMES,
+    st.lists(NAMES, max_size=4),
+    st.randoms(),
 )
 def test_a_subject_is_its_parts(tenant, user, agent, roles, random):
     """The text is the RFC 8785 form of all parts; order and repetition of roles mean nothing."""

@@ -28,7 +28,12 @@ def test_usage_is_exact():
     gate.decide(Proposal("u", {}, subject=other, run="r2"))
     rows = {(row.rule, tuple(row.scope.values())): row for row in gate.usage()}
     eur = rows["limits[0]", ('a"|b',)]
-    assert (eur.limit, eur.used, eur.held, eur.left) == (10_000_000, 2_500_000, 4_000_000, 3_500_000)
+    assert (eur.limit, eur.used, eur.held, eur.left) == (
+        10_000_000,
+        2_500_000,
+        4_000_000,
+        3_500_000,
+    )
     assert eur.resets_at == clock.now() + 86_400_000_000
     assert rows["limits[1]", ("r1",)].left == 3_000_000
     assert rows["limits[2]", ("r2",)].held == 1_000_000
@@ -36,7 +41,9 @@ def test_usage_is_exact():
     assert rows["limits[4]", ('a"|b', "r1")].held == 1_000_000
     assert rows["tools.t.rate", ()].left == 2_000_000
     assert rows["tools.u.concurrency", ()].left == 1_000_000
-    assert [row.rule for row in gate.usage()] == sorted((row.rule for row in gate.usage()), key=order)
+    assert [row.rule for row in gate.usage()] == sorted(
+        (row.rule for row in gate.usage()), key=order
+    )
     assert {row.scope.get("tenant") for row in gate.usage(tenant="other")} == {"other"} | {
         None for row in gate.usage(tenant="other") if "tenant" not in row.scope
     }

@@ -44,7 +44,7 @@ app.command("usage")(usage.usage)
 app.add_typer(journal.app, name="journal")
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer hands it over by position
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"sluicegate {__version__}")
         raise typer.Exit

@@ -19,6 +19,7 @@ from ..errors import PolicyError
 from ..policy.compile import CompiledPolicy
 from ..policy.lint import Remark, problems
 from ..policy.model import Budget, Concurrency, Policy, RateLimit
+from ..policy.units import in_words
 from .sources import DEFAULT, policy_file
 from .terminal import NO, Json, answering, plain, print_json, screen
 
@@ -27,10 +28,11 @@ __all__ = ["check"]
 _TOKEN: Final = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s:,{}\[\]]+")
 _BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _MOST_NAMES: Final = 30
+_SHORT_REVISION: Final = 23
 
 
 def check(
-    path: Annotated[Path, typer.Argument(metavar="[POLICY]", help="The policy file.")] = DEFAULT,
+    path: Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file.")] = DEFAULT,
     strict: Annotated[bool, typer.Option("--strict", help="Let a warning be a no, too.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -68,7 +70,10 @@ def check(
 
 def _refuse(error: PolicyError, path: Path, *, as_json: bool) -> None:
     if as_json:
-        told = {name: getattr(error, name) for name in ("file", "line", "column", "problem", "text", "hint")}
+        told = {
+            name: getattr(error, name)
+            for name in ("file", "line", "column", "problem", "text", "hint")
+        }
         print_json({"ok": False, **told})
         return
     out = screen()
@@ -77,7 +82,7 @@ def _refuse(error: PolicyError, path: Path, *, as_json: bool) -> None:
     if error.line:
         out.print(_excerpt(path, error.line, error.column), soft_wrap=True)
     for line in error.hint.splitlines():
-        out.print(Padding(Text(plain(line.strip())), (0, 0, 0, 2)))
+        out.print(Padding(Text(plain(line.strip())), (0, 0, 0, 2), expand=False))
 
 
 def _excerpt(path: Path, line: int, column: int) -> Text:
@@ -85,7 +90,10 @@ def _excerpt(path: Path, line: int, column: int) -> Text:
     lines = _BREAK.split(path.read_text("utf-8-sig"))
     source = lines[line - 1] if line <= len(lines) else ""
     start = max(0, column - 61)
-    before, rest = plain_width(source[start : column - 1]), plain_width(source[column - 1 : column + 59])
+    before, rest = (
+        plain_width(source[start : column - 1]),
+        plain_width(source[column - 1 : column + 59]),
+    )
     token = _TOKEN.match(rest)
     number = f"{line:>5} "
     carets = "^" * max(1, cell_len(token[0]) if token else 1)
@@ -128,8 +136,10 @@ def _show(path: Path, policy: Policy, warnings: list[Remark]) -> None:
     _show_summary(out, policy)
     for warning in warnings:
         where = f"{path}:{warning.line}:{warning.column}" if warning.line else str(path)
-        text = Text.assemble((f"{plain(where)}: ", "yellow"), plain(f"{warning.path} {warning.text}"))
-        out.print(Padding(text, (0, 0, 0, 2)))
+        text = Text.assemble(
+            (f"{plain(where)}: ", "yellow"), plain(f"{warning.path} {warning.text}")
+        )
+        out.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _show_summary(out: Console, policy: Policy) -> None:
@@ -147,8 +157,8 @@ def _show_summary(out: Console, policy: Policy) -> None:
     if policy.grants is not None:
         grants = f"{len(policy.grants)}; what none of them covers is refused"
     table.add_row("grants", grants)
-    table.add_row("revision", policy.revision)
-    out.print(Padding(table, (0, 0, 0, 2)))
+    table.add_row("revision", f"{policy.revision[:_SHORT_REVISION]}…")
+    out.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
 def _limits(policy: Policy) -> Iterator[str]:
@@ -158,7 +168,8 @@ def _limits(policy: Policy) -> Iterator[str]:
             text = f"{shown(limit.limit)} {limit.budget}"
             text += f" a {limit.window}" if limit.window else " in all"
         elif isinstance(limit, RateLimit):
-            text = f"{limit.rate} calls" + (f", {limit.burst} at once" if limit.burst else "")
+            text = f"{limit.rate.count} calls in {in_words(limit.rate.period)}"
+            text += f", {limit.burst} at once" if limit.burst else ""
         else:
             assert isinstance(limit, Concurrency)  # noqa: S101 - for the type checker
             text = f"{limit.concurrency} calls at the same time"

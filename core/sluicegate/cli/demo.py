@@ -32,7 +32,7 @@ class Player(Protocol):
     """How such an agent is given a gate: the code, and what to do with it."""
 
     def play(self, shop: Shop, script: Script, gate: Gate | None) -> None:
-        """Run the script in the shop with a real agent of the framework; with *gate* if there is one."""
+        """Run the script in the shop with a real agent, behind *gate* if there is one."""
         ...
 
 
@@ -42,7 +42,11 @@ def demo(
     ] = "langchain",
     keep: Annotated[
         Path | None,
-        typer.Option("--keep", metavar="FOLDER", help="Keep both shops, the policy and the ledger in a new folder."),
+        typer.Option(
+            "--keep",
+            metavar="FOLDER",
+            help="Keep both shops, the policy and the ledger in a new folder.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -75,17 +79,23 @@ def _player(framework: str) -> Player:
     """The player of *framework*, by its name alone: the core knows no adapter."""
     module = f"sluicegate_{framework}"
     if not re.fullmatch(r"[a-z0-9_]+", framework) or importlib.util.find_spec(module) is None:
-        raise WrongUse(f"there is no adapter for {framework!r}", "sluicegate demo --framework langchain")
+        raise WrongUse(
+            f"there is no adapter for {framework!r}", "sluicegate demo --framework langchain"
+        )
     try:
         return cast("Player", importlib.import_module(f"{module}.demo"))
     except ImportError as error:
-        raise WrongUse(f"the demo needs {framework}: {error}", f'pip install "sluicegate[{framework}]"') from None
+        raise WrongUse(
+            f"the demo needs {framework}: {error}", f'pip install "sluicegate[{framework}]"'
+        ) from None
 
 
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="sluicegate-demo-", ignore_cleanup_errors=True) as name:
+        with tempfile.TemporaryDirectory(
+            prefix="sluicegate-demo-", ignore_cleanup_errors=True
+        ) as name:
             yield Path(name)
         return
     try:
@@ -119,7 +129,13 @@ def _play(player: Player, folder: Path) -> Show:
 
 def _told(framework: str, result: Show) -> dict[str, Any]:
     facts = [
-        {"table": fact.table, "what": fact.text, "before": before, "without": without, "with": gated}
+        {
+            "table": fact.table,
+            "what": fact.text,
+            "before": before,
+            "without": without,
+            "with": gated,
+        }
         for fact, before, without, gated in zip(
             FACTS, result.before, result.without.facts, result.gated.facts, strict=True
         )

@@ -21,7 +21,7 @@ _SCHEMA_KEYS: Final = ("parameters", "input_schema", "inputSchema", "args_schema
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The file to write.")] = DEFAULT,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")] = DEFAULT,
     tools: Annotated[
         str | None,
         typer.Option("--tools", metavar="NAMES", help="Names of your tools, with commas between."),
@@ -31,7 +31,7 @@ def init(
         typer.Option(
             "--tools-file",
             metavar="FILE",
-            help="JSON with your tools as a model is shown them (OpenAI, Anthropic, MCP), or {name: schema}.",
+            help="JSON: your tools as models see them (OpenAI, Anthropic, MCP), or {name: schema}.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
@@ -64,7 +64,9 @@ def init(
             return
         out = screen()
         out.print(f"{path} lists {len(names)} tools: {', '.join(names)}")
-        out.print("Next: say for each of them what it may do, then `sluicegate check`.", style="dim")
+        out.print(
+            "Next: say for each of them what it may do, then `sluicegate check`.", style="dim"
+        )
 
 
 def _wanted(names: str | None, file: Path | None) -> Mapping[str, Any]:

@@ -55,7 +55,9 @@ class Lines:
             permit = str(content["permit"])
             tool = self._tools.get(permit, f"permit {permit[:12]}")
             error = str(content.get("error", ""))[:_LONGEST_ERROR]
-            return Line(at, str(content["outcome"]), plain(tool), "", (plain(error),) if error else ())
+            return Line(
+                at, str(content["outcome"]), plain(tool), "", (plain(error),) if error else ()
+            )
         return Line(at, str(content["kind"]), str(content.get("policy", ""))[:19], "", ())
 
     def _decision(self, at: int, content: Mapping[str, Any]) -> Line:
@@ -68,7 +70,9 @@ class Lines:
         why = [f"{reason['code']}: {reason['message']}" for reason in content.get("reasons", ())]
         if "would" in content:
             why.insert(0, f"only watched; enforced, it would be: {content['would']}")
-        return Line(at, str(content["decision"]), plain(tool), _who(proposal), tuple(map(plain, why)))
+        return Line(
+            at, str(content["decision"]), plain(tool), _who(proposal), tuple(map(plain, why))
+        )
 
 
 def _who(proposal: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from .terminal import Json, print_json
 __all__ = ["schema"]
 
 
-def schema(as_json: Json = True) -> None:  # noqa: ARG001 - accepted, and always so
+def schema(as_json: Json = True) -> None:
     """
     Print the JSON Schema of the policy file, for your editor.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import typer
 
 from ..ledger import Ledger, open_ledger
 from .terminal import WrongUse
 
-__all__ = ["DEFAULT", "LedgerUrl", "PolicyFile", "existing_ledger", "policy_file"]
+__all__ = ["DEFAULT", "LedgerUrl", "PolicyFile", "existing_ledger", "location", "policy_file"]
 
 DEFAULT: Final = Path("sluicegate.yaml")
 
@@ -41,24 +41,25 @@ def policy_file(path: Path) -> Path:
 
 
 def existing_ledger(url: str | None, policy: Path) -> tuple[str, Ledger]:
-    """The ledger at *url*, by default the one beside *policy*, and its URL; raises WrongUse if there is none."""
-    if url is None:
-        policy_file(policy)
-        url = f"sqlite:///{(policy.parent / '.sluicegate' / 'ledger.db').resolve()}"
+    """The URL and the ledger at *url*, by default beside *policy*; raises WrongUse without it."""
+    url, file = location(url, policy)
     if url == "memory:":
         raise WrongUse(
-            "memory: is the ledger of one process, and only that process can look at it",
+            "memory: is the ledger of one process, and only that process can look into it",
             "use gate.journal and gate.usage() there, or give the gate a SQLite ledger",
         )
-    file = _file_of(url)
-    if file is not None and not file.is_file():
+    if file is not None and not file.exists():
         raise WrongUse(
             f"there is no ledger at {file}",
-            "a gate makes it with its first decision; --ledger names another one",
+            "a gate makes its ledger when it is made; --ledger names another one",
         )
     return url, open_ledger(url)
 
 
-def _file_of(url: str) -> Path | None:
-    parts = urlsplit(url)
-    return Path(unquote(parts.path[1:])) if parts.scheme == "sqlite" else None
+def location(url: str | None, policy: Path) -> tuple[str, Path | None]:
+    """The URL of the ledger, and its file if it is one."""
+    if url is None:
+        file = (policy_file(policy).parent / ".sluicegate" / "ledger.db").resolve()
+        return f"sqlite:///{quote(str(file))}", file
+    scheme, _, rest = url.partition(":///")
+    return url, Path(unquote(rest.partition("?")[0])) if scheme == "sqlite" else None

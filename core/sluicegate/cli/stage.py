@@ -50,7 +50,12 @@ class Played:
     def told(self) -> dict[str, Any]:
         """The run as JSON."""
         calls = [
-            {"step": s.call.step + 1, "tool": s.call.tool, "args": dict(s.call.args), "answer": s.answer}
+            {
+                "step": s.call.step + 1,
+                "tool": s.call.tool,
+                "args": dict(s.call.args),
+                "answer": s.answer,
+            }
             for s in self.said
         ]
         return {"calls": calls, "tables": self.tables}
@@ -81,20 +86,20 @@ def show(out: Console, result: Show, *, kept: Path | None) -> None:
     out.print(Text("\nOne agent, one script, one shop. Twice.\n", style="bold"))
     out.print(_pairs([("agent", result.about), ("task", TASK)]))
     for number, step in enumerate(STEPS):
-        out.print(Padding(_heading(f"{number + 1}  {step.title}"), (1, 0, 0, 0)))
-        out.print(Padding(Text(step.story, style="dim"), (0, 0, 1, 3)))
-        out.print(Padding(_runs(out, result, number), (0, 0, 0, 3)))
-    out.print(Padding(_heading("What the model reports"), (1, 0, 1, 0)))
+        out.print(Padding(_heading(f"{number + 1}  {step.title}"), (1, 0, 0, 0), expand=False))
+        out.print(Padding(Text(step.story, style="dim"), (0, 0, 1, 3), expand=False))
+        out.print(Padding(_runs(out, result, number), (0, 0, 0, 3), expand=False))
+    out.print(Padding(_heading("What the model reports"), (1, 0, 1, 0), expand=False))
     reports = (Text(played.closing) for played in (result.without, result.gated))
-    out.print(Padding(_beside(out, *reports), (0, 0, 0, 3)))
-    out.print(Padding(_heading("What is in the shop's database"), (1, 0, 0, 0)))
-    out.print(Padding(_database(result), (0, 0, 0, 2)))
+    out.print(Padding(_beside(out, *reports), (0, 0, 0, 3), expand=False))
+    out.print(Padding(_heading("What is in the shop's database"), (1, 0, 0, 0), expand=False))
+    out.print(Padding(_database(result), (0, 0, 0, 2), expand=False))
     out.print(_heading("What the gate decided, and why"))
-    out.print(Padding(_decisions(result.entries), (1, 0, 1, 3)))
+    out.print(Padding(_decisions(result.entries), (1, 0, 1, 3), expand=False))
     whole = "every entry follows the one before" if result.whole else "the chain is broken"
     out.print(Text(f"   From the journal: {len(result.entries)} entries, {whole}.\n", style="dim"))
     out.print(_heading("Next"))
-    out.print(Padding(_pairs(_next(result, kept)), (1, 0, 1, 3)))
+    out.print(Padding(_pairs(_next(result, kept)), (1, 0, 1, 3), expand=False))
 
 
 def _next(result: Show, kept: Path | None) -> Iterator[tuple[str, str]]:
@@ -117,7 +122,7 @@ def _pairs(rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-# --- the two runs -------------------------------------------------------------------------------------
+# --- the two runs ---------------------------------------------------------------------------------
 
 
 def _runs(out: Console, result: Show, step: int) -> RenderableType:
@@ -140,10 +145,12 @@ def _beside(out: Console, left: RenderableType, right: RenderableType) -> Render
 
 def _transcript(said: Sequence[Said]) -> RenderableType:
     lines: list[RenderableType] = []
-    for (call, answer), same in groupby(said, lambda s: (_called(s.call.tool, s.call.args), _short(s))):
+    for (call, answer), same in groupby(
+        said, lambda s: (_called(s.call.tool, s.call.args), _short(s))
+    ):
         times = len(list(same))
         repeated = Text(f"  × {times}", "yellow") if times > 1 else Text("")
-        lines += [Text.assemble(call, repeated), Padding(answer, (0, 0, 0, 2))]
+        lines += [Text.assemble(call, repeated), Padding(answer, (0, 0, 0, 2), expand=False)]
     return Group(*lines)
 
 
@@ -153,20 +160,23 @@ def _called(tool: str, args: Mapping[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
-    bare = isinstance(value, str) and re.fullmatch(r"[\w-]+", value)
-    return value if bare else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and re.fullmatch(r"[\w-]+", value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _short(said: Said) -> Text:
     if said.refused:
-        codes = [line[2:].partition(":")[0] for line in said.answer.splitlines() if line.startswith("- ")]
+        codes = [
+            line[2:].partition(":")[0] for line in said.answer.splitlines() if line.startswith("- ")
+        ]
         return Text(f"refused: {', '.join(codes)}", "red")
     answer = plain(said.answer)
     failed = answer.startswith("Error")
     return Text(answer, "yellow" if failed else "green")
 
 
-# --- what they left behind ------------------------------------------------------------------------------
+# --- what they left behind ------------------------------------------------------------------------
 
 
 def _database(result: Show) -> Table:

@@ -31,7 +31,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-class WrongUse(Exception):  # noqa: N818 - it becomes an exit code, and nobody catches it by kind
+class WrongUse(Exception):
     """The command cannot do what it was asked for; *hint* is the way out."""
 
     def __init__(self, problem: str, hint: str = "") -> None:
@@ -66,7 +66,7 @@ def moment(micros: int) -> datetime:
 
 
 @contextmanager
-def answering(as_json: bool) -> Iterator[None]:  # noqa: FBT001 - the flag as it came
+def answering(as_json: bool) -> Iterator[None]:
     """Turn errors that a user can mend into a message with the way out, and exit code 2."""
     try:
         yield
@@ -86,5 +86,5 @@ def _fail(told: Mapping[str, Any], *, as_json: bool) -> NoReturn:
         console = screen(stderr=True)
         console.print(Text.assemble(("sluicegate: ", "bold red"), plain(told["error"])))
         for line in str(told["hint"]).splitlines():
-            console.print(Padding(Text(plain(line.strip())), (0, 0, 0, 2)))
+            console.print(Padding(Text(plain(line.strip())), (0, 0, 0, 2), expand=False))
     raise typer.Exit(WRONG)

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ..amount import shown
+from ..amount import MICRO, shown
 from ..gate import Gate
 from ..usage import Usage
 from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger, policy_file
@@ -25,7 +25,9 @@ _NUMBERS: Final = ("used", "held", "left", "limit")
 def usage(
     policy: PolicyFile = DEFAULT,
     ledger: LedgerUrl = None,
-    tenant: Annotated[str | None, typer.Option(help="Only what is counted for this tenant.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only what is counted for this tenant.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Only what is counted for this user.")] = None,
     agent: Annotated[str | None, typer.Option(help="Only what is counted for this agent.")] = None,
     run: Annotated[str | None, typer.Option(help="Only what is counted for this run.")] = None,
@@ -51,7 +53,9 @@ def usage(
             idle = _idle(gate, rows)
         if as_json:
             told = [{**asdict(row), "scope": dict(row.scope)} for row in rows]
-            print_json({"ok": True, "policy": str(policy), "ledger": url, "usage": told, "idle": idle})
+            print_json(
+                {"ok": True, "policy": str(policy), "ledger": url, "usage": told, "idle": idle}
+            )
             return
         _show(rows, idle)
 
@@ -86,9 +90,13 @@ def _show(rows: Sequence[Usage], idle: Sequence[str]) -> None:
 
 def _cells(row: Usage) -> list[Any]:
     scope = ", ".join(f"{name} {value}" for name, value in row.scope.items())
+    used, left = row.used, row.left
+    if row.kind == "rate":  # it fills up continuously; a part of a call is no call
+        left -= left % MICRO
+        used = row.limit - left
     style = "red" if row.left == 0 else "yellow" if row.left * 5 <= row.limit else "green"
     resets = "" if row.resets_at is None else f"{moment(row.resets_at):%Y-%m-%d %H:%M}"
     return [
-        row.rule, plain(scope) or "everybody", row.name, shown(row.used), shown(row.held),
-        Text(shown(row.left), style=style), shown(row.limit), resets,
+        row.rule, plain(scope) or "everybody", row.name, shown(used), shown(row.held),
+        Text(shown(left), style=style), shown(row.limit), resets,
     ]  # fmt: skip

@@ -28,7 +28,9 @@ def open_ledger(url: str) -> Ledger:
 
         return SqliteLedger.at(url)
     scheme = url.partition(":")[0]
-    raise LedgerError(f"no ledger is known for {scheme!r}; write memory: or sqlite:///path/to/file.db")
+    raise LedgerError(
+        f"no ledger is known for {scheme!r}; write memory: or sqlite:///path/to/file.db"
+    )
 
 
 def __getattr__(name: str) -> object:

@@ -122,9 +122,9 @@ class Books(Protocol):
         """The latest time that any transaction has seen, in µs: time never falls behind it."""
         ...
 
-    def cell(self, key: str) -> Cell: ...
+    def cell(self, key: str, /) -> Cell: ...
     def put(self, key: str, cell: Cell) -> None: ...
-    def permit(self, permit: str) -> int | None:
+    def permit(self, permit: str, /) -> int | None:
         """When the permit's lease ends, in µs; 0 for one settled as unknown; None if it is not out."""
         ...
 
@@ -237,7 +237,9 @@ def _settle(request: Settling, books: Books, at: int) -> Answer:
             "each permit is settled once, where it was decided"
         )
     if expires == 0:
-        return Rejected(f"permit {hold.permit} was settled before, as unknown; a person has to reconcile it")
+        return Rejected(
+            f"permit {hold.permit} was settled before, as unknown; a person has to reconcile it"
+        )
     if at >= expires:
         return Rejected(
             f"permit {hold.permit} expired {(at - expires) / 1e6:.3f} s ago, so its outcome is on record as unknown; "

@@ -1,11 +1,10 @@
 """
 The books of a SQLite ledger: its state within a transaction, and what is known of it in between.
 
-`recent` in the file has what each transaction changed since the last fold (schema.sql
-says why). These books keep the same changes in memory, in the order in which they were
-made, whoever made them. A key that is not among them has not changed since the fold, so
-what `cells` says about it holds, and may be kept: other processes cost us the reading of
-their changes, not of everything.
+The journal in the file says what each transaction changed since the last fold (schema.sql
+says why). These books keep the same changes in memory, whoever made them. A key that is
+not among them has not changed since the fold: what `cells` says about it holds, and may
+be kept. So other processes cost us the reading of their changes, not of everything.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from .base import Answer, Request, perform
 __all__ = ["SqliteBooks"]
 
 KEPT: Final = 20_000
-"""So many cells and permits stay in memory over a fold; at 300 bytes or so each."""
+"""So many cells and permits stay in memory over a fold, at some 300 bytes each."""
 
 PAGE: Final = 256
-"""So many rows are read at once: a reader that lingers would keep checkpoints from finishing."""
+"""So many rows are read at once: a reader that lingers keeps checkpoints from finishing."""
 
 Permit: TypeAlias = tuple[int, int]
 """When the lease ends (0: settled as unknown), and the decision's entry."""
 
-_Keys: TypeAlias = tuple[dict[str, None], dict[str, None]]
-"""Keys of cells and ids of permits, in the order of their change: the same history, the same file."""
+_Keys: TypeAlias = dict[str, None]
+"""A set in the order of insertion: the same history makes the same file."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _ABSENT: Final[Any] = object()
@@ -42,39 +41,43 @@ class SqliteBooks:
     """
     The state of one ledger file, seen through *connection*.
 
-    All methods but `perform` raise sqlite3.Error as it comes. After any error the books
-    are worthless: throw them away together with the connection.
+    All methods but `perform` let errors pass as they come. After one the books are
+    worthless: throw them away together with the connection.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._cursor = connection.cursor()
-        self._version = -1  # SQLite's count of other connections' commits
+        self._version = -1  # SQLite's count of the commits of other connections
         self._cells: dict[str, Cell] = {}
         self._permits: dict[str, Permit | None] = {}
-        # Keys changed in this transaction, and in earlier ones since the fold.
-        self._changed: _Keys = ({}, {})
-        self._unfolded: _Keys = ({}, {})
+        # What this transaction has changed, …
         self._rows: list[tuple[int, str, str, str]] = []
+        self._changed_cells: _Keys = {}
+        self._changed_permits: _Keys = {}
         self._undo: list[tuple[dict[str, Any], str, Any]] = []
-        self.writer = ""
+        # … and what others have since the fold.
+        self._unfolded_cells: _Keys = {}
+        self._unfolded_permits: _Keys = {}
         self.folded = -1
+        self.bulk = 0  # characters of journal that we wrote since the fold
+        self.writer = ""
         self.seq = 0
         self.last = ""
         self.floor = 0
-        self.bulk = 0  # bytes of journal written since the fold, by us
 
     # --- for `perform`: see Books in base.py ---
 
     def cell(self, key: str) -> Cell:
         cell: Cell = self._cells.get(key, _ABSENT)
         if cell is _ABSENT:
-            cell = self._cells[key] = self._stored_cell(key)
+            row = self._one("SELECT cell FROM cells WHERE key = ?", key)
+            cell = self._cells[key] = None if row is None else tuple(json.loads(row[0]))
         return cell
 
     def put(self, key: str, cell: Cell) -> None:
         self._undo.append((self._cells, key, self.cell(key)))
         self._cells[key] = cell
-        self._changed[0][key] = None
+        self._changed_cells[key] = None
 
     def permit(self, permit: str) -> int | None:
         known = self._permit(permit)
@@ -83,7 +86,7 @@ class SqliteBooks:
     def put_permit(self, permit: str, expires: int | None, entry: int) -> None:
         self._undo.append((self._permits, permit, self._permit(permit)))
         self._permits[permit] = None if expires is None else (expires, entry)
-        self._changed[1][permit] = None
+        self._changed_permits[permit] = None
 
     def append(self, at: int, rest: str) -> int:
         body = f'{{"at":{at},{rest}'
@@ -99,7 +102,7 @@ class SqliteBooks:
             return self._rows[entry - written - 1][3]
         row = self._one("SELECT body FROM journal WHERE seq = ?", entry)
         if row is None:
-            raise LedgerError(f"entry {entry} is missing from the journal; see `sluicegate journal verify`")
+            raise LedgerError(f"the journal has no entry {entry}; see `sluicegate journal verify`")
         return cast("str", row[0])
 
     # --- one transaction ---
@@ -107,24 +110,13 @@ class SqliteBooks:
     def refresh(self) -> None:
         """Learn what others have committed. To be called first in every transaction."""
         version = self._one("PRAGMA data_version")[0]
-        if version == self._version:
-            return
-        folded, last, floor, writer = self._one("SELECT seq, hash, floor, writer FROM head")
-        if folded != self.folded:
-            # Changes that we have not seen may have been folded already: begin anew.
-            self._forget()
-            self.folded = self.seq = folded
-            self.last, self.floor, self.writer = last, floor, writer
-        query = "SELECT seq, hash, floor, changes FROM recent WHERE seq > ? ORDER BY seq"
-        for seq, last, floor, changes in self._cursor.execute(query, (self.seq,)).fetchall():
-            self._learn(*json.loads(changes))
-            self.seq, self.last, self.floor = seq, last, floor
-        self._version = version
+        if version != self._version:
+            self._read_on()
+            self._version = version
 
     def perform(self, request: Request) -> Answer | Exception:
-        """The answer to *request*, or the error it raised, and then the books are as before it."""
-        before = self.seq, self.last, self.floor
-        rows = len(self._rows)
+        """The answer to *request*, or the error it raised; then the books are as before it."""
+        before = self.seq, self.last, self.floor, len(self._rows)
         self._undo.clear()
         try:
             return perform(request, self)
@@ -133,71 +125,74 @@ class SqliteBooks:
         except Exception as error:  # noqa: BLE001 - handed to whoever made the request
             for known, key, value in reversed(self._undo):
                 known[key] = value
+            self.seq, self.last, self.floor, rows = before
             del self._rows[rows:]
-            self.seq, self.last, self.floor = before
             return error
 
     def write(self) -> None:
         """Write down what the requests of this transaction changed."""
         if not self._rows:
             return  # nothing changes without an entry
-        self._cursor.executemany("INSERT INTO journal VALUES (?, ?, ?, ?)", self._rows)
-        cells, permits = self._changed
-        changes = [{key: self._cells[key] for key in cells}, {key: self._permits[key] for key in permits}]
-        self._cursor.execute(
-            "INSERT INTO recent VALUES (?, ?, ?, ?)", (self.seq, self.last, self.floor, _encode(changes))
-        )
+        cells = {key: self._cells[key] for key in self._changed_cells}
+        permits = {key: self._permits[key] for key in self._changed_permits}
+        changes = _encode([self.floor, cells, permits])
+        insert = "INSERT INTO journal (seq, prev, hash, body, changes) VALUES (?, ?, ?, ?, ?)"
+        *others, last = self._rows
+        if others:
+            self._cursor.executemany(insert, [(*row, None) for row in others])
+        self._cursor.execute(insert, (*last, changes))
 
     def written(self) -> None:
         """The transaction is committed."""
         self.bulk += sum(len(row[3]) for row in self._rows)
         self._rows.clear()
-        for changed, unfolded in zip(self._changed, self._unfolded, strict=True):
-            unfolded.update(changed)
-            changed.clear()
+        self._unfolded_cells.update(self._changed_cells)
+        self._unfolded_permits.update(self._changed_permits)
+        self._changed_cells.clear()
+        self._changed_permits.clear()
 
     # --- folding ---
 
     def fold(self) -> None:
-        """Bring `cells` and `permits` up to date. Alone in its transaction."""
-        cells = [(key, self._cells[key]) for key in sorted(self._unfolded[0])]
-        permits = [(key, self._permits[key]) for key in sorted(self._unfolded[1])]
+        """Bring `cells`, `permits` and `head` up to date. Alone in its transaction."""
         many = self._cursor.executemany
+        cells = [(key, self._cells[key]) for key in self._unfolded_cells]
+        many("DELETE FROM cells WHERE key = ?", [(key,) for key, cell in cells if cell is None])
         many(
             "INSERT OR REPLACE INTO cells VALUES (?, ?)",
             [(key, _encode(cell)) for key, cell in cells if cell is not None],
         )
-        many("DELETE FROM cells WHERE key = ?", [(key,) for key, cell in cells if cell is None])
+        permits = [(key, self._permits[key]) for key in self._unfolded_permits]
+        many("DELETE FROM permits WHERE id = ?", [(key,) for key, kept in permits if kept is None])
         many(
             "INSERT OR REPLACE INTO permits VALUES (?, ?, ?)",
-            [(key, *permit) for key, permit in permits if permit is not None],
+            [(key, *kept) for key, kept in permits if kept is not None],
         )
-        many("DELETE FROM permits WHERE id = ?", [(key,) for key, permit in permits if permit is None])
-        self._cursor.execute("DELETE FROM recent")
         self._cursor.execute(
             "UPDATE head SET seq = ?, hash = ?, floor = ?", (self.seq, self.last, self.floor)
         )
 
-    def folded_now(self) -> None:
+    def was_folded(self) -> None:
         """The fold is committed."""
-        self.folded = self.seq
-        self.bulk = 0
-        for unfolded in self._unfolded:
-            unfolded.clear()
+        self.folded, self.bulk = self.seq, 0
+        self._unfolded_cells.clear()
+        self._unfolded_permits.clear()
         if len(self._cells) + len(self._permits) > KEPT:
             self._forget()
 
     # --- reading, each page in a transaction of its own ---
 
-    def page_of_cells(self, prefix: str, after: str) -> tuple[list[tuple[str, Sequence[Any]]], str | None]:
-        """Some cells behind the key *after*, by key; and the last key looked at, or None if it was the last of all."""
+    def page_of_cells(
+        self, prefix: str, after: str
+    ) -> tuple[list[tuple[str, Sequence[Any]]], str | None]:
+        """Some cells behind the key *after*, and the last key looked at; None at the end."""
         query = "SELECT key, cell FROM cells WHERE key >= ? AND key > ? ORDER BY key LIMIT ?"
         rows = self._cursor.execute(query, (prefix, after, PAGE)).fetchall()
         stored = {key: tuple(json.loads(cell)) for key, cell in rows if key.startswith(prefix)}
         end = rows[-1][0] if len(stored) == PAGE else None
         recent = {
             key: self._cells[key]
-            for key in self._unfolded[0]
+            for key in self._unfolded_cells
             if key.startswith(prefix) and key > after and (end is None or key <= end)
         }
         page = sorted((stored | recent).items())
@@ -205,34 +200,53 @@ class SqliteBooks:
 
     def page_of_entries(self, after: int) -> list[Entry]:
         """Some entries behind the number *after*, in order."""
-        query = "SELECT seq, ?, prev, hash, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
-        return [Entry(*row) for row in self._cursor.execute(query, (self.writer, after, PAGE))]
+        query = "SELECT seq, prev, hash, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
+        rows = self._cursor.execute(query, (after, PAGE))
+        return [Entry(seq, self.writer, prev, hashed, body) for seq, prev, hashed, body in rows]
 
     # --- below ---
 
     def _one(self, query: str, *values: object) -> Any:
         return self._cursor.execute(query, values).fetchone()
 
-    def _stored_cell(self, key: str) -> Cell:
-        row = self._one("SELECT cell FROM cells WHERE key = ?", key)
-        return None if row is None else tuple(json.loads(row[0]))
-
     def _permit(self, permit: str) -> Permit | None:
-        known = self._permits.get(permit, _ABSENT)
+        known: Permit | None = self._permits.get(permit, _ABSENT)
         if known is _ABSENT:
-            known = self._permits[permit] = self._one("SELECT expires, entry FROM permits WHERE id = ?", permit)
-        return cast("Permit | None", known)
+            query = "SELECT expires, entry FROM permits WHERE id = ?"
+            known = self._permits[permit] = self._one(query, permit)
+        return known
 
-    def _learn(self, cells: dict[str, list[Any] | None], permits: dict[str, list[int] | None]) -> None:
+    def _read_on(self) -> None:
+        folded, last, floor, self.writer = self._one("SELECT seq, hash, floor, writer FROM head")
+        if folded != self.folded:
+            # What we have not seen yet may have been folded already: begin anew from there.
+            self._forget()
+            self.folded = self.seq = folded
+            self.last, self.floor = last, floor
+        query = "SELECT seq, hash, changes FROM journal WHERE seq >= ? AND changes IS NOT NULL ORDER BY seq"
+        rows = self._cursor.execute(query, (self.seq,)).fetchall()
+        if self.seq and (not rows or rows.pop(0)[:2] != (self.seq, self.last)):
+            raise LedgerError(
+                f"entry {self.seq} of the journal was removed or replaced by another program; "
+                "`sluicegate journal verify` says more"
+            )
+        for seq, last, changes in rows:
+            floor, cells, permits = json.loads(changes)
+            self._learn(cells, permits)
+            self.seq, self.last, self.floor = seq, last, floor
+
+    def _learn(
+        self, cells: dict[str, list[Any] | None], permits: dict[str, list[int] | None]
+    ) -> None:
         for key, cell in cells.items():
             self._cells[key] = None if cell is None else tuple(cell)
+            self._unfolded_cells[key] = None
         for key, permit in permits.items():
             self._permits[key] = None if permit is None else (permit[0], permit[1])
-        self._unfolded[0].update(dict.fromkeys(cells))
-        self._unfolded[1].update(dict.fromkeys(permits))
+            self._unfolded_permits[key] = None
 
     def _forget(self) -> None:
         self._cells.clear()
         self._permits.clear()
-        for unfolded in self._unfolded:
-            unfolded.clear()
+        self._unfolded_cells.clear()
+        self._unfolded_permits.clear()

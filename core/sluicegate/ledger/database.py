@@ -40,6 +40,7 @@ class Database:
 
     def __init__(self, path: Path, *, synchronous: str, timeout: float) -> None:
         self.path = path
+        self._name = str(path)
         self.lock = LockFile(path.with_name(path.name + "-lock"))
         self.fold_due = False
         self.floor = 0
@@ -65,7 +66,7 @@ class Database:
             if not self.path.exists():
                 create(self.path)
             inspect(self.path)
-            self._inode = _inode(self.path)
+            self._inode = _inode(self._name)
             with self._guard:
                 connection, books = self._begin()  # the lock is not enough: may we write?
                 books.refresh()
@@ -115,7 +116,7 @@ class Database:
                     return
                 books.fold()
                 connection.execute("COMMIT")
-                books.folded_now()
+                books.was_folded()
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             except BaseException as error:
                 self._drop()
@@ -184,7 +185,7 @@ class Database:
 
     def _begin(self) -> tuple[sqlite3.Connection, SqliteBooks]:
         connection, books = self._connection()
-        if _inode(self.path) != self._inode:
+        if _inode(self._name) != self._inode:
             raise LedgerError(
                 f"{self.path} was removed or replaced while it was in use, and what it had counted with it; "
                 "put it back, or restart this process to begin with what is there now"
@@ -258,7 +259,7 @@ _INHERITED: Final[dict[Path, tuple[str, object]]] = {}
 """Connections that a fork caught at work. They are kept, because even closing them would do harm."""
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def _inode(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:

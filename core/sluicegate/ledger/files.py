@@ -235,16 +235,14 @@ def _refuse_damaged(path: Path, connection: sqlite3.Connection) -> None:
     heads = connection.execute("SELECT seq, hash, writer FROM head").fetchall()
     if len(heads) != 1:
         raise _refusal(path, f"its table head has {len(heads)} rows instead of 1", _RESTORE)
-    seq, last, writer = heads[0]
-    newest = connection.execute("SELECT seq, hash FROM recent ORDER BY seq DESC LIMIT 1").fetchone()
-    seq, last = newest or (seq, last)
-    query = "SELECT seq, prev, hash, body FROM journal ORDER BY seq DESC LIMIT 1"
-    number, prev, hashed, body = connection.execute(query).fetchone() or (0, "", GENESIS, "")
-    if (number, hashed) != (seq, last):
-        found = f"its journal ends with entry {number}, and entry {seq} is on record as the last"
-        raise _refusal(path, found, _RESTORE)
-    if number and link(prev, writer, number, body) != last:
-        raise _refusal(path, f"entry {seq}, the last of its journal, was changed", _RESTORE)
+    seq, hashed, writer = heads[0]
+    query = "SELECT seq, prev, hash, body FROM journal WHERE seq >= ? ORDER BY seq DESC LIMIT 1"
+    last = connection.execute(query, (seq,)).fetchone() or (0, "", GENESIS, "")
+    folded = connection.execute("SELECT hash FROM journal WHERE seq = ?", (seq,)).fetchone()
+    if (folded or (GENESIS,))[0] != hashed:
+        raise _refusal(path, f"entry {seq} of its journal is not the one on record", _RESTORE)
+    if last[0] and link(last[1], writer, last[0], last[3]) != last[2]:
+        raise _refusal(path, f"entry {last[0]}, the last of its journal, was changed", _RESTORE)
     connection.execute("SELECT key, cell FROM cells LIMIT 1").fetchall()
     connection.execute("SELECT id, expires, entry FROM permits LIMIT 1").fetchall()
 

@@ -37,7 +37,9 @@ class MemoryLedger:
 
     def cells(self, prefix: str) -> list[tuple[str, Sequence[Any]]]:
         with self._lock:
-            found = [(key, cell) for key, cell in self._books.cells.items() if key.startswith(prefix)]
+            found = [
+                (key, cell) for key, cell in self._books.cells.items() if key.startswith(prefix)
+            ]
         return sorted(found)
 
     def entries(self, after: int = 0) -> Iterator[Entry]:

@@ -1,9 +1,9 @@
 -- A Sluicegate ledger, schema version 1 (user_version). Times are µs since 1970 UTC.
 --
--- A transaction appends to two tables only, `journal` and `recent`, so that it dirties
--- two pages however many claims it takes and however large the ledger is. Every few
--- hundred entries the changes in `recent` are folded into `cells` and `permits`.
--- The state is therefore: cells and permits, overlaid with recent in the order of seq.
+-- A transaction only appends to `journal`: to one page, however many claims it takes and
+-- however large the ledger is. Its last entry carries the state that it changed. Every few
+-- hundred entries the changes are folded into `cells` and `permits`, so the state is
+-- these two, overlaid with the changes of all entries behind `head`.
 
 PRAGMA page_size = 4096;
 PRAGMA application_id = 1397507911;  -- "SLGG"
@@ -11,21 +11,15 @@ PRAGMA user_version = 1;
 
 BEGIN IMMEDIATE;
 
--- One entry per decision and per outcome, chained by hash; see journal.py.
+-- One entry per decision and per outcome, chained by hash; see journal.py. `changes` is
+-- null but for the last entry of a transaction:
+-- [latest time seen, {key: cell or null}, {permit: [expires, entry] or null}]
 CREATE TABLE journal (
-    seq  INTEGER PRIMARY KEY,
-    prev TEXT NOT NULL,
-    hash TEXT NOT NULL,
-    body TEXT NOT NULL
-);
-
--- What each transaction since the last fold changed, under the number of its last entry:
--- [{key: cell or null}, {permit: [expires, entry] or null}]
-CREATE TABLE recent (
     seq     INTEGER PRIMARY KEY,
+    prev    TEXT NOT NULL,
     hash    TEXT NOT NULL,
-    floor   INTEGER NOT NULL,
-    changes TEXT NOT NULL
+    changes TEXT,
+    body    TEXT NOT NULL
 );
 
 -- The state behind claims: a JSON array under each key.
@@ -41,8 +35,8 @@ CREATE TABLE permits (
     entry   INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Up to where `recent` has been folded: the last entry's number and hash, and the latest
--- time seen until then. `writer` names this ledger's chain.
+-- The entry up to which changes are folded, its hash, and the latest time seen by then.
+-- `writer` names the chain of this ledger.
 CREATE TABLE head (
     one    INTEGER PRIMARY KEY CHECK (one = 1),
     seq    INTEGER NOT NULL,

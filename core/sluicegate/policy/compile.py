@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from ..amount import MICRO, Micros
+from ..amount import MICRO
 from ..canonical import quoted
 from ..claims import Claim, Once, Quota, Rate, Seen, Slot, Unsettled
 from ..decision import Reason
@@ -40,7 +40,9 @@ class CompiledPolicy:
         self.revision = policy.revision
         self.brief = policy.replies == "short"
         self._grants = None if policy.grants is None else list(_grants(policy.grants))
-        self._counters = _distinct(policy, [_counter(f"limits[{i}]", limit) for i, limit in enumerate(policy.limits)])
+        self._counters = _distinct(
+            policy, [_counter(f"limits[{i}]", limit) for i, limit in enumerate(policy.limits)]
+        )
         self._rules: dict[str, ToolRule | None] = {}
         for name in policy.tools:  # so that a wrong expression shows now and not at its first call
             self._entry(name, policy.tools[name], name)
@@ -67,8 +69,12 @@ class CompiledPolicy:
         rule = f"tools.{pattern}"
         grants = None
         if self._grants is not None:
-            grants = tuple(grant for tools, grant in self._grants if any(matches(t, tool) for t in tools))
-        costs = tuple((name, compiled_expression(text)) for name, text in sorted(entry.cost.items()))
+            grants = tuple(
+                grant for tools, grant in self._grants if any(matches(t, tool) for t in tools)
+            )
+        costs = tuple(
+            (name, compiled_expression(text)) for name, text in sorted(entry.cost.items())
+        )
         key = filled(entry.once.key) if entry.once is not None else None
         return ToolRule(
             name=tool,
@@ -94,7 +100,11 @@ class CompiledPolicy:
         for counter in _own_counters(rule, entry, tool):
             yield _counted(counter, scoper(()), whose=f" for {tool}")
         for limit, counter in zip(self.policy.limits, self._counters, strict=True):
-            metered = counter.kind is not Quota or counter.name == _EVERY_CALL or counter.name in entry.cost
+            metered = (
+                counter.kind is not Quota
+                or counter.name == _EVERY_CALL
+                or counter.name in entry.cost
+            )
             if metered and any(matches(pattern, tool) for pattern in limit.tools):
                 wait = limit.wait if isinstance(limit, Concurrency) else 0
                 yield _counted(counter, scoper(limit.per), wait)
@@ -109,9 +119,17 @@ class CompiledPolicy:
 def _own_counters(rule: str, entry: Tool, tool: str) -> Iterable[Counter]:
     """The limits that a tool's entry sets for the tool itself, whoever calls it."""
     if entry.concurrency is not None:
-        yield Counter(f"{rule}.concurrency", Slot, "slots", f"slot|tool|{quoted(tool)}", entry.concurrency * MICRO)
+        yield Counter(
+            f"{rule}.concurrency",
+            Slot,
+            "slots",
+            f"slot|tool|{quoted(tool)}",
+            entry.concurrency * MICRO,
+        )
     if entry.rate is not None:
-        yield _rate_counter(f"{rule}.rate", f"rate|tool|{quoted(tool)}", entry.rate, entry.rate.count)
+        yield _rate_counter(
+            f"{rule}.rate", f"rate|tool|{quoted(tool)}", entry.rate, entry.rate.count
+        )
 
 
 def _distinct(policy: Policy, counters: Iterable[Counter]) -> list[Counter]:
@@ -135,7 +153,12 @@ def _distinct(policy: Policy, counters: Iterable[Counter]) -> list[Counter]:
 
 def _grants(grants: Iterable[Grant]) -> Iterable[tuple[tuple[str, ...], GrantRule]]:
     for index, grant in enumerate(grants):
-        parts = (("tenant", grant.tenant), ("user", grant.user), ("agent", grant.agent), ("role", grant.role))
+        parts = (
+            ("tenant", grant.tenant),
+            ("user", grant.user),
+            ("agent", grant.agent),
+            ("role", grant.role),
+        )
         who = tuple((name, pattern) for name, pattern in parts if pattern is not None)
         when = None if grant.when is None else compiled_expression(grant.when)
         yield grant.tools, GrantRule(f"grants[{index}]", who, when)
@@ -158,7 +181,9 @@ def _counter(rule: str, limit: Budget | RateLimit | Concurrency) -> Counter:
         return Counter(rule, Quota, limit.budget, prefix, limit.limit, window)
     if isinstance(limit, RateLimit):
         burst = limit.burst or limit.rate.count
-        return _rate_counter(rule, f"rate|{limit.rate.count}/{limit.rate.period}|{tools}", limit.rate, burst)
+        return _rate_counter(
+            rule, f"rate|{limit.rate.count}/{limit.rate.period}|{tools}", limit.rate, burst
+        )
     return Counter(rule, Slot, "slots", f"slot|{tools}", limit.concurrency * MICRO)
 
 

@@ -7,7 +7,9 @@ patterns the one with more literal characters is the more specific one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from itertools import combinations, groupby
 
 __all__ = ["is_glob", "literal_count", "matches", "overlap", "resolve", "ties"]
@@ -50,22 +52,24 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def overlap(first: str, second: str) -> bool:
-    """Whether there is a name that fits both patterns."""
+    """
+    Whether there is a name that fits both patterns.
+
+    Reads *first* one character at a time. Bit j says that what was read so far can
+    also be read as the first j characters of *second*.
+    """
     if not _ends_agree(first, second):
         return False
-    # shared[j]: first[i:] and second[j:] have a name in common; i counts down
-    shared = [False] * len(second) + [True]
-    for j in range(len(second) - 1, -1, -1):
-        shared[j] = second[j] == "*" and shared[j + 1]
-    for mine in reversed(first):
-        after, shared = shared, [mine == "*" and shared[-1]] * (len(second) + 1)
-        for j in range(len(second) - 1, -1, -1):
-            theirs = second[j]
-            if "*" in (mine, theirs):  # the star stands for nothing, or for what comes next
-                shared[j] = after[j] or shared[j + 1]
-            else:
-                shared[j] = after[j + 1] and (mine == theirs or "?" in (mine, theirs))
-    return shared[0]
+    end, stars, single, literal = _masks(second)
+    reached = 1 | (stars & 1) << 1
+    for mine in first:
+        if mine == "*":  # it may stand for all that follows
+            reached = -(reached & -reached) & ((2 << end) - 1)
+        else:
+            fits = single if mine == "?" else literal.get(mine, literal["?"])
+            reached = (reached & fits) << 1 | (reached & stars)
+            reached |= (reached & stars) << 1  # a star may also stand for nothing
+    return bool(reached >> end & 1)
 
 
 def resolve(patterns: Collection[str], name: str) -> str | None:
@@ -85,6 +89,18 @@ def ties(patterns: Iterable[str]) -> Iterator[tuple[str, str]]:
     globs = sorted(filter(is_glob, patterns), key=literal_count)
     for _, equals in groupby(globs, key=literal_count):
         yield from (pair for pair in combinations(equals, 2) if overlap(*pair))
+
+
+@lru_cache(512)
+def _masks(pattern: str) -> tuple[int, int, int, dict[str, int]]:
+    """The length of *pattern*, and as bits where its stars, its other parts and each character are."""
+    pattern = re.sub(r"\*+", "*", pattern)
+    stars = sum(1 << j for j, char in enumerate(pattern) if char == "*")
+    wild = sum(1 << j for j, char in enumerate(pattern) if char == "?")
+    literal = dict.fromkeys(pattern, wild) | {"?": wild}
+    for j, char in enumerate(pattern):
+        literal[char] |= 1 << j
+    return len(pattern), stars, ((1 << len(pattern)) - 1) & ~stars, literal
 
 
 def _ends_agree(first: str, second: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from ..canonical import freeze, quoted
+from ..canonical import freeze, is_object, quoted
 from ..decision import Code, Reason
 from ..proposal import Proposal
 from .template import parts
@@ -20,8 +20,7 @@ _SHOWN: Final = 60
 """Characters of a value that a message shows."""
 
 
-
-class MissingPart(Exception):  # noqa: N818 - control flow inside this package, turned into a Reason
+class MissingPart(Exception):
     """The call lacks a part that a rule needs, so the rule cannot be kept: a refusal."""
 
     def __init__(self, name: str, problem: str = "is missing") -> None:
@@ -39,7 +38,9 @@ class MissingPart(Exception):  # noqa: N818 - control flow inside this package, 
         else:
             code = "missing_subject"
             way_out = f"give the subject a {self.name}, or use sluicegate.context({self.name}=…)"
-        return Reason(code, rule, f"{rule} is counted by {self.name}, which {self.problem}; {way_out}")
+        return Reason(
+            code, rule, f"{rule} is counted by {self.name}, which {self.problem}; {way_out}"
+        )
 
 
 class Part(NamedTuple):
@@ -53,9 +54,18 @@ def part(name: str) -> Part:
     """The part called *name*: tenant, user, agent, run, root, tool or args.<path>."""
     if name.startswith("args."):
         path = tuple(name.split(".")[1:])
-        return Part(name, lambda proposal, args: _scalar(name, _follow(args, path)))
+
+        def argument(_: Proposal, args: Mapping[str, Any]) -> str | None:
+            return _scalar(name, _follow(args, path))
+
+        return Part(name, argument)
     of = attrgetter(name if name in ("run", "root", "tool") else f"subject.{name}")
-    return Part(name, lambda proposal, args: of(proposal))
+
+    def attribute(proposal: Proposal, _: Mapping[str, Any]) -> str | None:
+        found: str | None = of(proposal)
+        return found
+
+    return Part(name, attribute)
 
 
 Scoper: TypeAlias = Callable[[Proposal, Mapping[str, Any]], tuple[str, str]]
@@ -70,7 +80,8 @@ def scoper(names: Sequence[str]) -> Scoper:
         return _single(parts_of[0])
 
     def scope(proposal: Proposal, args: Mapping[str, Any]) -> tuple[str, str]:
-        key, words = "", []
+        key = ""
+        words: list[str] = []
         for name, read in parts_of:
             value = read(proposal, args)
             if value is None:
@@ -137,7 +148,7 @@ def _prefixed(prefix: str, name: str) -> Callable[[Call], str]:
 
 def _follow(args: Any, path: tuple[str, ...]) -> Any:
     for name in path:
-        if not isinstance(args, Mapping) or name not in args:
+        if not is_object(args) or name not in args:
             return None
         args = args[name]
     return args

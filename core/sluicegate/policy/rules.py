@@ -61,7 +61,7 @@ class ToolRule(NamedTuple):
 
 
 class Counter(NamedTuple):
-    """Where a limit keeps its cells, and how to read them: *count* per *period* µs for a rate."""
+    """Where a limit keeps its cells, and how to read them: *calls* per *period* µs for a rate."""
 
     rule: str
     kind: type[Quota] | type[Rate] | type[Slot]
@@ -69,7 +69,7 @@ class Counter(NamedTuple):
     prefix: str
     limit: Micros
     window: Window | None = None
-    count: int = 1
+    calls: int = 1
     period: int = 1
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from ..canonical import thaw
+from ..canonical import is_object, thaw
 from ..proposal import Proposal
 from .expression import ROOTS, number_of, path_of
 
@@ -53,7 +53,11 @@ def compiled_expression(text: str) -> Expression:
     """*text*, which the policy's models have checked, ready to be evaluated."""
     if number_of(text) is not None:
         number = Decimal(text)
-        return Expression(text, lambda scope: number)
+
+        def constant(_: Scope) -> object:
+            return number
+
+        return Expression(text, constant)
     path = path_of(text)
     if path is not None:
         return Expression(text, _path(path[0], path[1:]))
@@ -65,9 +69,9 @@ def _path(root: str, names: tuple[str, ...]) -> Callable[[Scope], object]:
         return _argument(names[0])
 
     def walk(scope: Scope) -> object:
-        value = scope.args if root == "args" else _variable(root, scope)
+        value = _variable(root, scope)
         for depth, name in enumerate(names):
-            if not isinstance(value, Mapping) or name not in value:
+            if not is_object(value) or name not in value:
                 raise ExpressionError(f"{'.'.join((root, *names[: depth + 1]))} is missing")
             value = value[name]
         return value
@@ -91,7 +95,12 @@ def _variable(name: str, scope: Scope) -> Any:
         return scope.args
     if name == "subject":
         who = proposal.subject
-        return {"tenant": who.tenant, "user": who.user, "agent": who.agent, "roles": list(who.roles)}
+        return {
+            "tenant": who.tenant,
+            "user": who.user,
+            "agent": who.agent,
+            "roles": list(who.roles),
+        }
     if name == "facts":
         return scope.facts
     return proposal.run if name == "run" else _EPOCH + timedelta(microseconds=scope.now)

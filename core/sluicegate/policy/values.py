@@ -117,9 +117,11 @@ def _count(value: int) -> int:
 
 def distinct(items: _Items) -> _Items:
     """*items*, none of them twice; raises Fault."""
+    known: set[object] = set()
     for i, item in enumerate(items):
-        if item in items[:i]:
+        if item in known:
             raise Fault(f"is {shown(item)} for the second time", "remove one of the two", at=(i,))
+        known.add(item)
     return items
 
 

@@ -6,6 +6,7 @@ and the contract that every adapter keeps (which needs pytest to be run).
 from __future__ import annotations
 
 from .clock import FakeClock, counted_ids
-from .contract import AdapterContract, Call, Script, Told
+from .contract import AdapterContract
+from .scene import Call, Script, Told
 
 __all__ = ["AdapterContract", "Call", "FakeClock", "Script", "Told", "counted_ids"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..proposal import Proposal, Subject
-from .contract import Call, turns
+from .scene import Call, turns
 
 __all__ = ["EXPECTED", "POLICY", "SCRIPT", "SUBJECT", "tools"]
 
@@ -70,9 +70,16 @@ _STEPS: Final[list[tuple[str, dict[str, Any], dict[str, Any], str, tuple[str, ..
     ("get_order", {"order": "Ü-9"}, {}, "permit", ()),
 ]
 
-SCRIPT: Final = turns(*(Call(step[0], step[1], f"call-{number}") for number, step in enumerate(_STEPS, 1)))
+SCRIPT: Final = turns(
+    *(Call(step[0], step[1], f"call-{number}") for number, step in enumerate(_STEPS, 1))
+)
 
 EXPECTED: Final = [
-    (tool, decision, codes, Proposal(tool, {**args, **defaults}, subject=SUBJECT, run="twelve").action)
+    (
+        tool,
+        decision,
+        codes,
+        Proposal(tool, {**args, **defaults}, subject=SUBJECT, run="twelve").action,
+    )
     for tool, args, defaults, decision, codes in _STEPS
 ]
