@@ -19,6 +19,12 @@ POLICY = {
         {"rate": "1000000/s", "per": ["tenant"]},
     ],
 }
+UNSETTLED = {
+    **POLICY,
+    "tools": {"refund": {k: v for k, v in POLICY["tools"]["refund"].items() if k != "concurrency"}},
+}
+"""The same without a slot: for rows that only decide, and so would fill any number of slots."""
+
 SCHEMA = Schema(
     {
         "type": "object",

@@ -124,9 +124,9 @@ def test_there_are_hooks_to_look_at() -> None:
 
 @pytest.mark.parametrize("package", ADAPTERS, ids=lambda path: path.name)
 def test_an_adapter_stays_small(package: Path) -> None:
-    """An adapter that grows is deciding something that belongs into the core."""
-    lines = sum(len(path.read_text("utf-8").splitlines()) for path in package.rglob("*.py"))
-    assert lines <= LINES_OF_AN_ADAPTER
+    """An adapter that grows is deciding something that belongs into the core (a demo decides nothing)."""
+    files = [path for path in package.rglob("*.py") if path.name != "demo.py"]
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in files) <= LINES_OF_AN_ADAPTER
 
 
 @pytest.mark.parametrize("module", MODULES, ids=relative)

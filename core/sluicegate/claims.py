@@ -27,20 +27,9 @@ from .decision import Code, Reason
 from .window import Window, window_of
 
 __all__ = [
-    "Cell",
-    "Claim",
-    "Ending",
-    "Hold",
-    "Once",
-    "Quota",
-    "Rate",
-    "Refusal",
-    "Replay",
-    "Seen",
-    "Slot",
-    "Taken",
-    "Unsettled",
-]
+    "Cell", "Claim", "Ending", "Hold", "Once", "Quota", "Rate", "Refusal", "Replay",
+    "Seen", "Slot", "Taken", "Unsettled",
+]  # fmt: skip
 
 Cell: TypeAlias = "Sequence[Any] | None"
 
@@ -319,15 +308,11 @@ ENDINGS: Final[Mapping[tuple[str, str], State]] = {
 """What a held key becomes, by the outcome of its call."""
 
 _ONCE_CODES: Final[Mapping[Answer, Code]] = {
-    "busy": "in_progress",
-    "conflict": "key_conflict",
-    "doubt": "outcome_unknown",
-}
+    "busy": "in_progress", "conflict": "key_conflict", "doubt": "outcome_unknown"
+}  # fmt: skip
 _SEEN_CODES: Final[Mapping[Answer, Code]] = {
-    "busy": "duplicate_call",
-    "conflict": "duplicate_call",
-    "doubt": "outcome_unknown",
-}
+    "busy": "duplicate_call", "conflict": "duplicate_call", "doubt": "outcome_unknown"
+}  # fmt: skip
 
 
 def _state(cell: Sequence[Any], now: int, within: int | None) -> State:
@@ -354,11 +339,8 @@ def _take_once(
     if answer == "replay":
         return Replay(cell[4])
     retry: Literal["never"] | float = 1.0 if answer == "busy" else "never"
-    return Refusal(
-        Reason(
-            codes[answer], claim.rule, _told(f"{what} {claim.name[:120]!r}", answer, cell), retry
-        )
-    )
+    told = _told(f"{what} {claim.name[:120]!r}", answer, cell)
+    return Refusal(Reason(codes[answer], claim.rule, told, retry))
 
 
 def _told(key: str, answer: Answer, cell: Sequence[Any]) -> str:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from .canonical import is_object, thaw
 from .clock import Clock, Ids, SystemClock, random_id
@@ -29,6 +29,7 @@ _FOLDER: Final = ".sluicegate"
 if TYPE_CHECKING:
     from .policy.model import Policy
 
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 
@@ -158,9 +159,21 @@ class Gate:
             raise
         return cast("R", result)
 
+    @overload
+    def guard(self, tool: F, /) -> F: ...
+
+    @overload
     def guard(
         self,
-        tool: str | Callable[..., Any] | None = None,
+        tool: str | None = None,
+        *,
+        subject: Subject | Callable[[], Subject] | None = None,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Callable[[F], F]: ...
+
+    def guard(
+        self,
+        tool: Any = None,
         *,
         subject: Subject | Callable[[], Subject] | None = None,
         schema: Mapping[str, Any] | None = None,
@@ -175,10 +188,11 @@ class Gate:
         from .guard import Guard
 
         if callable(tool):
-            return Guard(self, tool.__name__, subject, schema).around(tool)
+            return Guard(self, tool, subject=subject, schema=schema).function()
 
-        def around(function: Callable[..., Any]) -> Callable[..., Any]:
-            return Guard(self, tool or function.__name__, subject, schema).around(function)
+        def around(function: F) -> F:
+            guard = Guard(self, function, name=tool, subject=subject, schema=schema)
+            return cast("F", guard.function())
 
         return around
 

@@ -143,8 +143,9 @@ class Journal:
                 yield entry
 
         broken = verify(read(), self.head())
-        if broken is None and last > self.head()[0]:
-            return Broken(last, f"entry {last} is beyond the last one on record, {self.head()[0]}")
+        known = self.head()[0]
+        if broken is None and last > known:
+            return Broken(known + 1, f"entry {known + 1} is beyond the last one on record, {known}")
         return broken
 
     def export(self) -> Iterator[str]:

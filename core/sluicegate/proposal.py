@@ -35,7 +35,9 @@ class Subject:
         given = cast("object", self.roles)  # callers may write a list or a set
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise TypeError(f"roles is {given!r}; it must be a list of texts")
-        roles = tuple(sorted({checked_name(role, "a role") for role in cast("Iterable[object]", given)}))
+        roles = tuple(
+            sorted({checked_name(role, "a role") for role in cast("Iterable[object]", given)})
+        )
         object.__setattr__(self, "roles", roles)
         parts = (("agent", self.agent), ("tenant", self.tenant), ("user", self.user))
         texts = {

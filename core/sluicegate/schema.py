@@ -120,13 +120,18 @@ class Schema:
 _cache: dict[bytes, Schema] = {}
 
 
-def compiled(document: Mapping[str, Any]) -> Validator:
-    """A validator with linear-time patterns that never fetches anything; raises SchemaProblem."""
+def compiled(document: Mapping[str, Any], *, formats: bool = False) -> Validator:
+    """
+    A validator with linear-time patterns that never fetches anything; raises SchemaProblem.
+
+    With *formats*, `format: email` and the like are checked and no mere remarks.
+    """
     try:
         return jsonschema_rs.Draft202012Validator(
             thaw(document),  # it takes no subclass of list in a schema
             pattern_options=jsonschema_rs.RegexOptions(),
             retriever=_offline,
+            validate_formats=formats,
         )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         raise SchemaProblem(str(error).partition("\n")[0]) from None
@@ -167,11 +172,7 @@ def _declared(schema: Any, root: Mapping[str, Any], seen: set[str]) -> frozenset
 def _local(reference: str, root: Mapping[str, Any]) -> Any:
     found: Any = root
     for part in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
-        found = (
-            found.get(part.replace("~1", "/").replace("~0", "~"))
-            if is_object(found)
-            else None
-        )
+        found = found.get(part.replace("~1", "/").replace("~0", "~")) if is_object(found) else None
     return found
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.claims import (
@@ -38,7 +38,8 @@ CLAIMS: dict[str, Claim] = {
     "seen, repeatable": Seen("k", "r", "call", True),
     "unsettled": Unsettled("k", "r"),
 }
-EACH = pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+ANY = st.sampled_from(list(CLAIMS.values()))
+LAW = settings(max_examples=300)  # all kinds share them
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["take", "take", "take", *OUTCOMES]),
@@ -97,15 +98,15 @@ def test_every_kind_is_held_to_the_laws():
     assert {type(claim) for claim in CLAIMS.values()} == set(get_args(Claim))
 
 
-@EACH
-@given(steps=STEPS)
+@LAW
+@given(claim=ANY, steps=STEPS)
 def test_a_cell_means_the_same_after_json(claim, steps):
     """Every answer of a history is the same whether cells are kept as they are or as JSON."""
     assert lived(claim, steps)[2] == lived(claim, steps, through_json)[2]
 
 
-@EACH
-@given(steps=STEPS, outcome=st.sampled_from(OUTCOMES))
+@LAW
+@given(claim=ANY, steps=STEPS, outcome=st.sampled_from(OUTCOMES))
 def test_claims_change_nothing_in_place(claim, steps, outcome):
     """Neither a grant nor a refusal nor an end touches the cell that it was given."""
     cell, now, _ = lived(claim, steps, through_json)
@@ -128,12 +129,13 @@ def probed(claim: Claim, cell: Any, now: int) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(
-    "claim",
-    [claim for claim in CLAIMS.values() if type(claim) is not Rate],
-    ids=[name for name, claim in CLAIMS.items() if type(claim) is not Rate],
+@LAW
+@given(
+    claim=ANY.filter(lambda claim: type(claim) is not Rate),
+    steps=STEPS,
+    binding=st.sampled_from(["b", "other"]),
+    later=st.integers(0, 10 * SECOND - 1),
 )
-@given(steps=STEPS, binding=st.sampled_from(["b", "other"]), later=st.integers(0, 10 * SECOND - 1))
 def test_a_failure_gives_back_exactly(claim, steps, binding, later):
     """After a call that failed everybody is told what they would have been told without it."""
     cell, now, _ = lived(claim, steps)
@@ -144,8 +146,13 @@ def test_a_failure_gives_back_exactly(claim, steps, binding, later):
         assert probed(claim, back, now + later) == probed(claim, cell, now + later)
 
 
-@EACH
-@given(steps=STEPS, later=st.integers(0, 10 * SECOND - 1), binding=st.sampled_from(["b", "other"]))
+@LAW
+@given(
+    claim=ANY,
+    steps=STEPS,
+    later=st.integers(0, 10 * SECOND - 1),
+    binding=st.sampled_from(["b", "other"]),
+)
 def test_an_unknown_outcome_frees_nothing(claim, steps, later, binding):
     """Whoever is refused while a call is under way is refused after its outcome became unknown."""
     if getattr(claim, "repeatable", False):
@@ -159,8 +166,13 @@ def test_an_unknown_outcome_frees_nothing(claim, steps, later, binding):
         assert granted(claim.take(taken, other)) >= granted(claim.take(unknown, other))
 
 
-@EACH
-@given(steps=STEPS, later=st.integers(0, 90 * SECOND), binding=st.sampled_from(["b", "other"]))
+@LAW
+@given(
+    claim=ANY,
+    steps=STEPS,
+    later=st.integers(0, 90 * SECOND),
+    binding=st.sampled_from(["b", "other"]),
+)
 def test_an_expired_lease_is_an_unknown_outcome(claim, steps, later, binding):
     """A call whose process died, and one that ended as unknown, are the same once the lease is over."""
     cell, now, _ = lived(claim, steps)
@@ -175,7 +187,7 @@ def test_an_expired_lease_is_an_unknown_outcome(claim, steps, later, binding):
             assert died == doubted
 
 
-@EACH
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_claims_are_values(claim):
     """Equal claims are equal, can be kept in sets, and cannot be changed."""
     twin = type(claim)(*claim)

@@ -38,7 +38,8 @@ for number in range(300):
     if choice.random() < 0.1:
         args["extra"] = {"b", "a"} if choice.random() < 0.5 else 1
     subject = Subject(tenant=choice.choice(["t1", "t2"]), agent=choice.choice(["a1", "b1"]), roles=["y", "x"])
-    p = Proposal(tool, args, subject=subject, run=f"r{number // 50}", call_id=f"c{choice.randrange(200)}", schema=schema)
+    call_id = f"c{choice.randrange(200)}"
+    p = Proposal(tool, args, subject=subject, run=f"r{number // 50}", call_id=call_id, schema=schema)
     d = gate.decide(p)
     clock.advance(choice.choice([0, 0.5, 30, -5]))
     if isinstance(d, Permit):

@@ -10,13 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sluicegate.canonical import freeze
-from sluicegate.journal import GENESIS, Entry, exported, link, verify
+from sluicegate.journal import GENESIS, Entry, Journal, exported, link, verify
+from sluicegate.ledger.base import Noting
+from sluicegate.ledger.memory import MemoryLedger
 
 BODIES = st.dictionaries(
-    st.text(max_size=3),
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
-    max_size=3,
+    st.sampled_from(["at", "kind", "\n"]), st.integers(-9, 9) | st.text(max_size=3), max_size=2
 ).map(lambda content: freeze(content)[1])
+WRITERS = st.sampled_from(["w", "a\nb", "é"])
 
 
 def chained(bodies: list[str], writer: str = "w") -> list[Entry]:
@@ -34,11 +35,9 @@ def head_of(entries: list[Entry]) -> tuple[int, str]:
     return (entries[-1].seq, entries[-1].hash) if entries else (0, GENESIS)
 
 
-JOURNALS = st.builds(chained, st.lists(BODIES, max_size=8), st.text(min_size=1, max_size=4))
-FILLED = st.builds(
-    chained, st.lists(BODIES, min_size=1, max_size=8), st.text(min_size=1, max_size=4)
-)
-SEVERAL = st.builds(chained, st.lists(BODIES, min_size=2, max_size=8))
+JOURNALS = st.builds(chained, st.lists(BODIES, max_size=6), WRITERS)
+FILLED = st.builds(chained, st.lists(BODIES, min_size=1, max_size=6), WRITERS)
+SEVERAL = st.builds(chained, st.lists(BODIES, min_size=2, max_size=6), WRITERS)
 
 
 @given(JOURNALS)
@@ -195,3 +194,68 @@ def test_an_entry_reads_as_its_content(entries):
     assert [freeze(entry.content)[1] for entry in entries] == [entry.body for entry in entries]
     assert entries[0].prev == GENESIS
     assert all(later.prev == earlier.hash for earlier, later in pairwise(entries))
+
+
+# --- the journal of a ledger -----------------------------------------------------------------
+
+
+def a_ledger(count: int) -> MemoryLedger:
+    """A ledger that has noted so many things."""
+    ledger = MemoryLedger()
+    for number in range(1, count + 1):
+        ledger.perform(Noting(number, f'"kind":"note","number":{number}}}'))
+    return ledger
+
+
+def test_a_journal_reads_its_ledger():
+    """All entries, those behind a number, the last few, the head, and the lines of the export."""
+    journal = Journal(a_ledger(30))
+    entries = list(journal)
+    assert [entry.content["number"] for entry in entries] == list(range(1, 31))
+    assert list(journal.after(28)) == entries[28:]
+    assert journal.tail(3) == entries[-3:]
+    assert journal.tail() == entries[-20:]
+    assert journal.tail(99) == entries
+    assert journal.head() == head_of(entries)
+    assert list(journal.export()) == list(exported(entries))
+    assert journal.verify() is None
+    assert Journal(a_ledger(0)).verify() is None
+
+
+class Rows:
+    """A ledger as somebody left it: its rows, and the head that is kept apart from them."""
+
+    def __init__(self, rows, head):
+        self.rows = rows
+        self.kept = head
+
+    def entries(self, after=0):
+        return iter(self.rows[after:])
+
+    def head(self):
+        return self.kept
+
+
+@pytest.mark.parametrize(
+    ("tamper", "seq", "problem"),
+    [
+        (lambda rows: rows.__setitem__(4, rows[4]._replace(body="{}")), 5, "was changed"),
+        (lambda rows: rows.pop(4), 5, "is missing"),
+        (lambda rows: rows.insert(4, rows.pop(6)), 5, "is missing"),
+        (lambda rows: rows.insert(6, rows[4]), 5, "out of order"),
+        (lambda rows: rows.__setitem__(slice(5, None), []), 6, "is missing"),
+        (lambda rows: rows.clear(), 1, "is missing"),
+        (lambda rows: rows.extend(chained(["{}"] * 12)[8:]), 9, "does not follow"),
+        (lambda rows: rows.extend(list(Journal(a_ledger(10)).after(8))), 9, "beyond the last one"),
+    ],
+    ids=["changed", "removed", "moved", "repeated", "cut", "emptied", "foreign", "appended"],
+)
+def test_a_tampered_ledger_is_found_out(tamper, seq, problem):
+    """Whoever changes the rows behind the ledger's back is found at the first of them."""
+    journal = Journal(a_ledger(8))
+    rows = list(journal)
+    tamper(rows)
+    broken = Journal(Rows(rows, journal.head())).verify()
+    assert broken is not None
+    assert broken.seq == seq
+    assert problem in broken.problem

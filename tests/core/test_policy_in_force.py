@@ -58,6 +58,13 @@ def test_the_policys_own_schema_holds_as_well():
     assert reason.message == "n: 6 is greater than the maximum of 5 (by the policy)"
 
 
+def test_formats_of_the_policy_are_checked():
+    """`format: email` in the policy's own schema is a rule and no remark."""
+    gate = made({"t": {"args": {"properties": {"to": {"type": "string", "format": "email"}}}}})
+    assert isinstance(ask(gate, args={"to": "ada@example.com"}), Permit)
+    assert codes(ask(gate, args={"to": "nobody"})) == ["args_invalid"]
+
+
 def test_a_path_is_a_condition():
     """A plain path must be exactly true; anything else is refused, and a missing one too."""
     gate = made({"t": {"when": "args.ok"}})

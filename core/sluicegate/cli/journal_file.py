@@ -34,8 +34,9 @@ class JournalFile:
     """
 
     def __init__(self, path: Path) -> None:
+        path = path.resolve()
         refuse_place(path)
-        self._uri = f"{path.resolve().as_uri()}?mode=ro"
+        self._uri = f"{path.as_uri()}?mode=ro"
         [(version,)] = self._rows("PRAGMA user_version")
         if version != VERSION:
             raise LedgerError(f"{path} is a ledger of version {version}, not {VERSION}")

@@ -181,7 +181,7 @@ def _short(said: Said) -> Text:
 
 def _database(result: Show) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", border_style="dim")
-    table.add_column("table", style="dim")
+    table.add_column("table", style="dim", no_wrap=True)
     table.add_column("what")
     for name in ("wanted", "before", "without", "with gate"):
         table.add_column(name, justify="right")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -20,6 +21,8 @@ from .terminal import Json, answering, moment, plain, print_json, screen
 __all__ = ["usage"]
 
 _NUMBERS: Final = ("used", "held", "left", "limit")
+_WIDE: Final = 96
+"""Columns from which on there is room for the rule's name."""
 
 
 def usage(
@@ -73,14 +76,16 @@ def _show(rows: Sequence[Usage], idle: Sequence[str]) -> None:
     out = screen()
     if rows:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", border_style="dim")
-        table.add_column("rule", style="dim", overflow="fold")
+        wide = out.width >= _WIDE
+        if wide:
+            table.add_column("rule", style="dim", overflow="fold")
         table.add_column("for", overflow="fold")
-        table.add_column("of")
+        table.add_column("of", no_wrap=True)
         for name in _NUMBERS:
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("resets (UTC)")
+        table.add_column("resets (UTC)", no_wrap=True)
         for row in rows:
-            table.add_row(*_cells(row))
+            table.add_row(*([row.rule] if wide else []), *_cells(row))
         out.print(table)
     if idle:
         out.print(Text(f"Nothing counted yet: {plain(', '.join(idle))}", style="dim"))
@@ -88,15 +93,22 @@ def _show(rows: Sequence[Usage], idle: Sequence[str]) -> None:
         out.print("The policy has no limits.")
 
 
-def _cells(row: Usage) -> list[Any]:
-    scope = ", ".join(f"{name} {value}" for name, value in row.scope.items())
+def _cells(row: Usage) -> list[str | Text]:
     used, left = row.used, row.left
     if row.kind == "rate":  # it fills up continuously; a part of a call is no call
         left -= left % MICRO
         used = row.limit - left
-    style = "red" if row.left == 0 else "yellow" if row.left * 5 <= row.limit else "green"
+    style = "red" if left == 0 else "yellow" if left * 5 <= row.limit else "green"
     resets = "" if row.resets_at is None else f"{moment(row.resets_at):%Y-%m-%d %H:%M}"
     return [
-        row.rule, plain(scope) or "everybody", row.name, shown(used), shown(row.held),
+        plain(_whose(row)), row.name, shown(used), shown(row.held),
         Text(shown(left), style=style), shown(row.limit), resets,
     ]  # fmt: skip
+
+
+def _whose(row: Usage) -> str:
+    """For whom this is counted; a limit of a tool's own is everybody's for that tool."""
+    if row.scope:
+        return ", ".join(f"{name} {value}" for name, value in row.scope.items())
+    tool = re.fullmatch(r"tools\.(.+)\.\w+", row.rule)
+    return f"tool {tool[1]}" if tool else "everybody"

@@ -86,8 +86,10 @@ def _opened(url: str | None, policy: Path) -> tuple[str, _Chain]:
         return existing_ledger(url, policy)
     except LedgerError as error:
         found, file = location(url, policy)
+        if file is None:
+            raise
         try:
-            return found, JournalFile(cast("Path", file))
+            return found, JournalFile(file)
         except LedgerError:
             raise error from None
 

@@ -39,13 +39,14 @@ _ABSENT: Final[Any] = object()
 
 class SqliteBooks:
     """
-    The state of one ledger file, seen through *connection*.
+    The state of one ledger file, seen through *connection*. *known* are the number and
+    hash of an entry that must be there.
 
     All methods but `perform` let errors pass as they come. After one the books are
     worthless: throw them away together with the connection.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, known: tuple[int, str]) -> None:
         self._cursor = connection.cursor()
         self._version = -1  # SQLite's count of the commits of other connections
         self._cells: dict[str, Cell] = {}
@@ -61,8 +62,7 @@ class SqliteBooks:
         self.folded = -1
         self.bulk = 0  # characters of journal that we wrote since the fold
         self.writer = ""
-        self.seq = 0
-        self.last = ""
+        self.seq, self.last = known
         self.floor = 0
 
     # --- for `perform`: see Books in base.py ---
@@ -182,10 +182,16 @@ class SqliteBooks:
 
     # --- reading, each page in a transaction of its own ---
 
+    def head(self) -> tuple[int, str]:
+        """Number and hash of the last entry."""
+        self.refresh()
+        return self.seq, self.last
+
     def page_of_cells(
         self, prefix: str, after: str
     ) -> tuple[list[tuple[str, Sequence[Any]]], str | None]:
         """Some cells behind the key *after*, and the last key looked at; None at the end."""
+        self.refresh()
         query = "SELECT key, cell FROM cells WHERE key >= ? AND key > ? ORDER BY key LIMIT ?"
         rows = self._cursor.execute(query, (prefix, after, PAGE)).fetchall()
         stored = {key: tuple(json.loads(cell)) for key, cell in rows if key.startswith(prefix)}
@@ -200,9 +206,11 @@ class SqliteBooks:
 
     def page_of_entries(self, after: int) -> list[Entry]:
         """Some entries behind the number *after*, in order."""
-        query = "SELECT seq, prev, hash, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
-        rows = self._cursor.execute(query, (after, PAGE))
-        return [Entry(seq, self.writer, prev, hashed, body) for seq, prev, hashed, body in rows]
+        query = (
+            "SELECT seq, (SELECT writer FROM head), prev, hash, body "
+            "FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
+        )
+        return [Entry(*row) for row in self._cursor.execute(query, (after, PAGE))]
 
     # --- below ---
 
@@ -217,23 +225,28 @@ class SqliteBooks:
         return known
 
     def _read_on(self) -> None:
+        self._check_known()
         folded, last, floor, self.writer = self._one("SELECT seq, hash, floor, writer FROM head")
         if folded != self.folded:
             # What we have not seen yet may have been folded already: begin anew from there.
             self._forget()
             self.folded = self.seq = folded
             self.last, self.floor = last, floor
-        query = "SELECT seq, hash, changes FROM journal WHERE seq >= ? AND changes IS NOT NULL ORDER BY seq"
-        rows = self._cursor.execute(query, (self.seq,)).fetchall()
-        if self.seq and (not rows or rows.pop(0)[:2] != (self.seq, self.last)):
-            raise LedgerError(
-                f"entry {self.seq} of the journal was removed or replaced by another program; "
-                "`sluicegate journal verify` says more"
-            )
+        query = "SELECT seq, hash, changes FROM journal WHERE seq > ? AND changes IS NOT NULL"
+        rows = self._cursor.execute(f"{query} ORDER BY seq", (self.seq,)).fetchall()
         for seq, last, changes in rows:
             floor, cells, permits = json.loads(changes)
             self._learn(cells, permits)
             self.seq, self.last, self.floor = seq, last, floor
+
+    def _check_known(self) -> None:
+        """Entries do not vanish. If one does, what it counted is gone, and more would be permitted."""
+        known = self._one("SELECT hash FROM journal WHERE seq = ?", self.seq)
+        if self.seq and known != (self.last,):
+            raise LedgerError(
+                f"entry {self.seq} of the journal was removed or replaced by another program; "
+                "see `sluicegate journal verify`, and restore the file from a copy"
+            )
 
     def _learn(
         self, cells: dict[str, list[Any] | None], permits: dict[str, list[int] | None]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import json
 import os
 import time
 import weakref
@@ -23,44 +22,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from threading import Lock, Thread, current_thread
-from typing import Final, Literal, TypeAlias
+from threading import Lock, RLock, Thread, current_thread
+from typing import Final
 
-from ..claims import Hold
 from ..errors import LedgerError
-from .base import Answer, Claiming, Granted, Request, Settled, Settling
+from .base import Answer, Request, Settled, Settling
 from .books import SqliteBooks
 from .database import Database
+from .ticket import Ticket, answer, undoing
 
 __all__ = ["Committer"]
 
 BATCH: Final = 256
-"""So many requests share a transaction at most: their arithmetic takes about as long as the disk."""
+"""So many requests at most share a transaction."""
 
 GATHER: Final = 0.00005
-"""Seconds between two looks at whether more requests come in; a tenth of a durable commit or so."""
-
-State: TypeAlias = Literal["waiting", "begun", "done", "left"]
-"""In the queue · in a transaction · answered · nobody is there to be answered."""
-
-
-class Ticket:
-    """A request, and whoever waits for its answer."""
-
-    __slots__ = ("bell", "future", "request", "result", "state")
-
-    def __init__(self, request: Request, future: asyncio.Future[None] | None = None) -> None:
-        self.request = request
-        self.result: Answer | Exception | None = None
-        self.state: State = "begun"
-        self.future = future
-        self.bell: Lock | None = None
-
-    def outcome(self) -> Answer:
-        if isinstance(self.result, Exception):
-            raise self.result
-        assert self.result is not None  # noqa: S101 - for the type checker: it is done
-        return self.result
+"""Seconds between two looks at whether more requests come in: a fraction of a durable commit."""
 
 
 class Committer:
@@ -75,11 +52,13 @@ class Committer:
         _LIVE.add(self)
 
     def _begin_anew(self) -> None:
-        self._mutex = Lock()  # for what follows; never held during I/O
+        # For what follows, and never held during I/O. It is re-entrant because a task whose
+        # loop is gone may be collected, and so abandon its ticket, while this thread holds it.
+        self._mutex = RLock()
         self._queue: deque[Ticket] = deque()
         self._owed: list[Settling] = []  # what undoes claims that were granted to nobody
-        self._busy = False  # somebody has the turn
-        self._obstacle = "its turn"
+        self._failing = False  # the last transaction did
+        self._turn: object | None = None  # who has it: a ticket, or we ourselves
         self._thread: Thread | None = None
         self._signals: SimpleQueue[None] = SimpleQueue()
 
@@ -114,31 +93,32 @@ class Committer:
         return ticket.outcome()
 
     def _may_begin(self, ticket: Ticket) -> bool:
-        """Take the turn if that is fair, else join the queue."""
+        """Take the turn if nobody has it or waits for it, else join the queue."""
         with self._mutex:
-            if self._busy or self._queue or self._database.fold_due or self._closing:
+            if self._turn is not None or self._queue or self._closing or self._database.fold_due:
                 self._enqueue(ticket)
                 return False
-            self._busy = True
+            self._turn = ticket
             return True
 
     def _commit_alone(self, ticket: Ticket) -> bool:
-        """Commit in this thread. If another process has the lock, join the queue as its first."""
-        locked = False
+        """Commit in this thread; if another process has the lock, be the first in the queue."""
+        lock = self._database.lock
+        blocked = False
         try:
-            locked = self._database.lock.try_acquire()
-            if locked:
+            blocked = not lock.try_acquire()
+            if not blocked:
                 try:
                     self._commit(lambda: [ticket])
                 finally:
-                    self._database.lock.release()
+                    lock.release()
         finally:
             with self._mutex:
-                self._busy = False
-                if not locked:
+                self._turn = None
+                if blocked:
                     self._enqueue(ticket, first=True)
                 self._wake()
-        return locked
+        return not blocked
 
     def _wait(self, ticket: Ticket) -> None:
         assert ticket.bell is not None  # noqa: S101 - for the type checker: it has queued
@@ -147,7 +127,9 @@ class Committer:
 
     def _enqueue(self, ticket: Ticket, *, first: bool = False) -> None:
         if self._closing and not first:
-            raise LedgerError(f"the ledger {self._database.path} is closed; open it again with SqliteLedger")
+            raise LedgerError(
+                f"the ledger {self._database.path} is closed; open it again with SqliteLedger"
+            )
         if ticket.future is None:
             ticket.bell = Lock()
             ticket.bell.acquire()
@@ -166,26 +148,25 @@ class Committer:
             self._queue.remove(ticket)
             ticket.state = "done"
             ticket.result = LedgerError(
-                f"{self._database.path}: after {self._timeout:g} s the request still waited for {self._obstacle}, "
-                "and was withdrawn; end what holds it up (`fuser -v` names it), or give the ledger a longer timeout"
+                f"the ledger {self._database.path} was locked for {self._timeout:g} s, so the request "
+                "was withdrawn; see who keeps it and its -lock file (`fuser -v` names them), or give "
+                "the ledger a longer timeout"
             )
         if ticket.future is not None:
-            _answer([ticket])
+            answer([ticket])
         return True
 
     def _abandon(self, ticket: Ticket) -> None:
-        """Nobody is there for the answer any more: nobody has what it claims."""
+        """Nobody is there for the answer any more, so nobody has what it claims."""
         with self._mutex:
+            if self._turn is ticket:
+                self._turn = None
             if ticket.state == "waiting":
                 self._queue.remove(ticket)
             elif ticket.state == "done":
-                self._undo(ticket)
+                self._owed += undoing(ticket)
             ticket.state = "left"
             self._wake()
-
-    def _undo(self, ticket: Ticket) -> None:
-        if type(ticket.result) is Granted and type(ticket.request) is Claiming:
-            self._owed.append(_undoing(ticket.request, ticket.result))
 
     # --- turns ---
 
@@ -193,39 +174,39 @@ class Committer:
         """The thread: wake up, commit what waits, sleep."""
         while not self._closed:
             self._signals.get()
-            while self._turn():
-                pass
+            self._take_turn()
             if self._retired:
                 self.close()
         self._database.lock.close()
 
-    def _turn(self) -> bool:
-        """Take the turn for those who wait; False if nobody does, or if somebody else has it."""
+    def _take_turn(self) -> None:
+        """Commit for those who wait, until nobody does; unless somebody else is at it."""
         with self._mutex:
-            if self._busy or not (self._requests_left() or self._database.fold_due):
-                return False
-            self._busy = True
+            if self._turn is not None or not self._work_left():
+                return
+            self._turn = self
         try:
-            self._serve()
-            while self._requests_left():
+            while self._turn is not None:
                 self._serve()
-        finally:
-            with self._mutex:
-                self._busy = False
-        return True
+                with self._mutex:
+                    if not self._work_left():
+                        self._turn = None
+        except BaseException:
+            self._turn = None
+            raise
 
     def _serve(self) -> None:
         lock = self._database.lock
-        self._obstacle = f"the lock {lock.path}, which another process holds"
+        tickets: list[Ticket] = []
         try:
             with lock:
-                self._obstacle = "the disk, or for another program that holds SQLite's write lock"
-                tickets = self._commit(self._take) if self._requests_left() else []
-        except LedgerError as error:  # the lock itself cannot be used
+                if self._queue or self._owed:
+                    tickets = self._commit(self._take)
+        except LedgerError as error:  # there can be no lock
             tickets = self._conclude(self._take(), (), error)
         self._deliver(tickets)
         if self._database.fold_due:
-            # Nobody waits for this and nobody is told: if it fails, so does the next commit.
+            # Nobody waits for this, so nobody is told: if it fails, so will the next commit.
             with suppress(LedgerError), lock:
                 self._database.fold()
         if len(tickets) > 1:
@@ -233,8 +214,8 @@ class Committer:
 
     def _gather(self, expected: int) -> None:
         """
-        Wait for those who were answered together, while they come back: without this, the
-        first one would commit alone, and all the others wait for the disk twice.
+        Wait for those who were answered together, while they come back. Without this, the
+        first of them would commit alone, and all others wait for the disk twice.
         """
         seen = -1
         while seen < len(self._queue) < expected:
@@ -243,9 +224,11 @@ class Committer:
 
     def _take(self) -> list[Ticket]:
         with self._mutex:
-            tickets = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
-            for ticket in tickets:
+            tickets: list[Ticket] = []
+            while self._queue and len(tickets) < BATCH:
+                ticket = self._queue.popleft()
                 ticket.state = "begun"
+                tickets.append(ticket)
         return tickets
 
     def _commit(self, take: Callable[[], list[Ticket]]) -> list[Ticket]:
@@ -258,7 +241,9 @@ class Committer:
                 with self._mutex:
                     owed[:], self._owed = self._owed, []
                 # One that is rejected is resolved: its claim was never committed, or is over.
-                owed[:] = [undoing for undoing in owed if type(books.perform(undoing)) is Settled]
+                owed[:] = [
+                    settling for settling in owed if type(books.perform(settling)) is Settled
+                ]
             tickets.extend(take())
             for ticket in tickets:
                 ticket.result = books.perform(ticket.request)
@@ -277,15 +262,17 @@ class Committer:
     ) -> list[Ticket]:
         """
         The transaction is over. After an error it may have been committed all the same:
-        what it claims is undone, and nobody is told that it was granted.
+        so what it granted is undone, and nobody is told that it was granted.
         """
         with self._mutex:
+            self._failing = error is not None
             self._owed[:0] = owed
             for ticket in tickets:
                 if error is not None or ticket.state == "left":
-                    self._undo(ticket)
+                    self._owed += undoing(ticket)
                 if error is not None:
                     ticket.result = LedgerError(*error.args)
+                    ticket.result.__cause__ = error
                 if ticket.state != "left":
                     ticket.state = "done"
         return tickets
@@ -300,55 +287,68 @@ class Committer:
                 ticket.bell.release()
         for loop, group in loops.items():
             try:
-                loop.call_soon_threadsafe(_answer, group)
+                loop.call_soon_threadsafe(answer, group)
             except RuntimeError:  # the loop is closed, and its tasks are gone
                 for ticket in group:
                     self._abandon(ticket)
 
-    def _requests_left(self) -> bool:
-        return bool(self._queue or self._owed)
+    def _work_left(self) -> bool:
+        """What is owed while transactions fail is left to the next one that somebody waits for."""
+        owed = self._owed and not self._failing
+        return bool(self._queue or owed or self._database.fold_due)
 
     def _wake(self) -> None:
-        """Have the thread look after what waits, if there is anything. Under the mutex."""
-        if self._busy or not (self._requests_left() or self._database.fold_due):
-            return  # whoever is busy looks when it is done
+        """Under the mutex: have the thread look, if there is something to do and nobody at it."""
+        if self._turn is not None or not self._work_left():
+            return
         if self._thread is None:
-            thread = Thread(target=self._run, name=f"sluicegate {self._database.path.name}", daemon=True)
+            name = f"sluicegate {self._database.path.name}"
+            thread = Thread(target=self._run, name=name, daemon=True)
             try:
                 thread.start()
-            except RuntimeError as error:
-                raise LedgerError(f"{self._database.path}: no thread for commits: {error}") from error
+            except RuntimeError as error:  # the interpreter is about to end
+                raise LedgerError(f"no thread for {self._database.path}: {error}") from error
             self._thread = thread
         self._signals.put(None)
 
     # --- the end ---
 
     def close(self) -> None:
-        """Finish what waits, within the timeout; then let go of the file."""
+        """Finish what waits, within the timeout, and let go of the file."""
         with self._mutex:
             if self._closing:
                 return
             self._closing = True
         deadline = time.monotonic() + self._timeout
-        while (self._busy or self._requests_left()) and time.monotonic() < deadline:
+        while self._busy() and time.monotonic() < deadline:
             time.sleep(0.001)
-        error = LedgerError(f"the ledger {self._database.path} was closed before the request was carried out")
+        with self._mutex:
+            idle, self._turn = self._turn is None, self
+        if idle and self._database.lock.acquire_within(max(0.0, deadline - time.monotonic())):
+            with suppress(LedgerError):  # what was answered is durable as it is
+                self._database.fold(closing=True)
+            self._database.lock.release()
+        error = LedgerError(f"the ledger {self._database.path} was closed before its turn came")
         self._deliver(self._conclude(self._take(), (), error))
         self._database.close()
         self._closed = True
         if self._thread is None:
             self._database.lock.close()
         else:
-            self._signals.put(None)  # the thread may be waiting for the lock; it closes the file itself
+            self._signals.put(None)  # it may be waiting for the lock; it lets go of it itself
             if self._thread is not current_thread():
                 self._thread.join(self._timeout)
+
+    def _busy(self) -> bool:
+        with self._mutex:
+            return self._turn is not None or self._work_left()
 
     def retire(self) -> None:
         """
         Close because nobody can use the ledger any more.
 
-        A finalizer runs in any thread between any two instructions, perhaps in ours
-        while it holds the mutex: so this only leaves word. SimpleQueue allows that.
+        A finalizer runs in any thread between any two instructions, perhaps in ours while
+        it holds the mutex. So this only leaves word, which SimpleQueue allows at any time.
         """
         if self._thread is None:
             self.close()
@@ -369,21 +369,6 @@ class Committer:
         """Threads and what they wait for stay with the parent."""
         self._database.in_child(ready=self._fork_ready)
         self._begin_anew()
-
-
-def _answer(tickets: list[Ticket]) -> None:
-    """In the event loop of their tasks; one that is cancelled by now has seen to itself."""
-    for ticket in tickets:
-        if ticket.future is not None and not ticket.future.done():
-            ticket.future.set_result(None)
-
-
-def _undoing(request: Claiming, granted: Granted) -> Settling:
-    hold = Hold(request.permit, granted.at, granted.at + request.lease, request.binding)
-    entry = (
-        f'"error":"cancelled before dispatch","kind":"outcome","outcome":"failed","permit":{json.dumps(hold.permit)}}}'
-    )
-    return Settling(hold, request.claims, granted.at, "failed", {}, entry)
 
 
 _LIVE: Final[weakref.WeakSet[Committer]] = weakref.WeakSet()

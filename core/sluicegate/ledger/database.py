@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from ..errors import LedgerError
-from ..journal import Entry
+from ..journal import GENESIS, Entry
 from .books import SqliteBooks
 from .files import LockFile, create, inspect, refuse_place
 
 __all__ = ["Database"]
 
 FOLD_ENTRIES: Final = 512
-"""Changes are folded, and the write-ahead log is checkpointed, every so many entries of the journal…"""
+"""Changes are folded, and the write-ahead log is checkpointed, after so many entries…"""
 
-FOLD_BYTES: Final = 8_000_000
-"""…or bytes of it, whichever comes first."""
+FOLD_BULK: Final = 8_000_000
+"""…or characters of them, whichever comes first."""
 
 _T = TypeVar("_T")
 
@@ -49,6 +49,7 @@ class Database:
         self._guard = Lock()
         self._opened: tuple[sqlite3.Connection, SqliteBooks] | None = None
         self._inode: tuple[int, int] | None = None
+        self._known = (0, GENESIS)
         self._gone: str | None = None
 
     def open(self) -> None:
@@ -60,8 +61,8 @@ class Database:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.lock.acquire_within(self._timeout):
                 raise LedgerError(
-                    f"{self.path} cannot be opened: another process held the lock {self.lock.path} for "
-                    f"{self._timeout:g} s; see what it does (`fuser -v` names it), or give a longer timeout"
+                    f"the ledger {self.path} was locked for {self._timeout:g} s; see who keeps "
+                    f"{self.lock.path} (`fuser -v` names them), or give the ledger a longer timeout"
                 )
             if not self.path.exists():
                 create(self.path)
@@ -72,12 +73,9 @@ class Database:
                 books.refresh()
                 connection.execute("ROLLBACK")
                 self._note(books)
-        except (OSError, sqlite3.Error) as error:
-            self._give_up()
-            raise self._failed("opened", error) from error
-        except BaseException:
-            self._give_up()
-            raise
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self.lock.close()
+            self._fail("opened", error)
         self.lock.release()
 
     def transact(self, work: Callable[[SqliteBooks], None]) -> None:
@@ -94,40 +92,39 @@ class Database:
                 work(books)
                 books.write()
                 connection.execute("COMMIT")
-            except Exception as error:
-                self._drop()
-                raise self._failed("written", error) from error
-            except BaseException:
-                self._drop()
-                raise
-            books.written()
+                books.written()
+            except BaseException as error:  # noqa: BLE001 - raised again
+                self._fail("written", error)
             self._note(books)
 
-    def fold(self) -> None:
-        """Fold the recent changes and checkpoint, under the lock, if nobody else has done it meanwhile."""
+    def fold(self, *, closing: bool = False) -> None:
+        """
+        Fold the changes and checkpoint the log, under the lock, if nobody else just did.
+
+        When *closing*, fold whatever there is: then `head` has the last entry.
+        """
         with self._guard:
-            self.fold_due = False  # also if it fails: then the next commit says so
+            self.fold_due = False  # also if it fails: the next commit sees for itself
+            if closing and self._opened is None:
+                return
             connection, books = self._begin()
             try:
                 books.refresh()
                 self._note(books)
-                if not self.fold_due:
+                if not (self.fold_due or (closing and books.seq > books.folded)):
                     connection.execute("ROLLBACK")
                     return
                 books.fold()
                 connection.execute("COMMIT")
                 books.was_folded()
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            except BaseException as error:
-                self._drop()
-                if isinstance(error, sqlite3.Error):
-                    raise self._failed("checkpointed", error) from error
-                raise
+            except BaseException as error:  # noqa: BLE001 - raised again
+                self._fail("checkpointed", error)
             self._note(books)
 
     def head(self) -> tuple[int, str]:
         """The last entry's number and hash."""
-        return self._read(lambda books: (books.seq, books.last))
+        return self._read(SqliteBooks.head)
 
     def cells(self, prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
         """The cells whose key begins with *prefix*; each page of them as it is when it is read."""
@@ -147,10 +144,6 @@ class Database:
         with self._guard:
             self._gone = f"the ledger {self.path} is closed; open it again with SqliteLedger"
             self._drop()
-
-    def _give_up(self) -> None:
-        self.close()
-        self.lock.close()
 
     # --- fork: nothing of SQLite's may be inherited ---
 
@@ -175,8 +168,8 @@ class Database:
         self.lock.close()
         if not ready:
             self._gone = (
-                f"the ledger {self.path} was in the middle of a transaction when this process was forked; "
-                "start the process with spawn, or fork when the ledger is at rest"
+                f"the ledger {self.path} was at work when this process was forked, and cannot be used "
+                "here; fork when it is at rest, or start processes by spawn"
             )
             _INHERITED[self.path] = self._gone, self._opened
             self._opened = None
@@ -187,19 +180,18 @@ class Database:
         connection, books = self._connection()
         if _inode(self._name) != self._inode:
             raise LedgerError(
-                f"{self.path} was removed or replaced while it was in use, and what it had counted with it; "
-                "put it back, or restart this process to begin with what is there now"
+                f"the ledger {self.path} was removed or replaced while it was in use, and with it what "
+                "it had counted; put it back, or restart to begin with what is there now"
             )
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             if "locked" in str(error):
                 raise LedgerError(
-                    f"{self.path} cannot be written: another program held SQLite's write lock for "
-                    f"{self._timeout:g} s; end its transaction (`fuser -v` names it), or give a longer timeout"
+                    f"the ledger {self.path} was locked for {self._timeout:g} s by another program; "
+                    "end its transaction (`fuser -v` names it), or give the ledger a longer timeout"
                 ) from error
-            self._drop()
-            raise self._failed("written", error) from error
+            self._fail("written", error)
         return connection, books
 
     def _read(self, query: Callable[[SqliteBooks], _T]) -> _T:
@@ -207,14 +199,10 @@ class Database:
             connection, books = self._connection()
             try:
                 connection.execute("BEGIN")
-                books.refresh()
                 found = query(books)
                 connection.execute("COMMIT")
-            except BaseException as error:
-                self._drop()
-                if isinstance(error, sqlite3.Error):
-                    raise self._failed("read", error) from error
-                raise
+            except BaseException as error:  # noqa: BLE001 - raised again
+                self._fail("read", error)
             return found
 
     def _connection(self) -> tuple[sqlite3.Connection, SqliteBooks]:
@@ -229,14 +217,13 @@ class Database:
                     isolation_level=None,
                     check_same_thread=False,
                 )
-                self._opened = connection, SqliteBooks(connection)
+                self._opened = connection, SqliteBooks(connection, self._known)
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 connection.execute("PRAGMA fullfsync = 1")  # on macOS fsync alone is no promise
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
                 connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.Error as error:
-                self._drop()
-                raise self._failed("opened", error) from error
+                self._fail("opened", error)
         return self._opened
 
     def _drop(self) -> None:
@@ -246,17 +233,22 @@ class Database:
 
     def _note(self, books: SqliteBooks) -> None:
         self.floor = books.floor
-        self.fold_due = books.seq - books.folded >= FOLD_ENTRIES or books.bulk >= FOLD_BYTES
+        self._known = books.seq, books.last
+        self.fold_due = books.seq - books.folded >= FOLD_ENTRIES or books.bulk >= FOLD_BULK
 
-    def _failed(self, what: str, error: Exception) -> LedgerError:
-        return LedgerError(
-            f"the ledger {self.path} cannot be {what}: {error}; see that its disk has space, and that this "
-            "process may write the file and its directory"
-        )
+    def _fail(self, what: str, error: BaseException) -> NoReturn:
+        """After an error the connection is worthless: drop it, and say what went wrong."""
+        self._drop()
+        if isinstance(error, LedgerError) or not isinstance(error, Exception):
+            raise error
+        raise LedgerError(
+            f"the ledger {self.path} cannot be {what}: {error}; see that its disk has space, and that "
+            "this process may write the file and its directory"
+        ) from error
 
 
 _INHERITED: Final[dict[Path, tuple[str, object]]] = {}
-"""Connections that a fork caught at work. They are kept, because even closing them would do harm."""
+"""Connections that a fork caught at work. They are kept: closing them would do harm too."""
 
 
 def _inode(path: str) -> tuple[int, int] | None:

@@ -27,7 +27,15 @@ except ImportError as error:
         "run on Linux, macOS or WSL, or use the ledger memory:"
     ) from error
 
-__all__ = ["APPLICATION", "VERSION", "LockFile", "create", "inspect", "network_file_system", "refuse_place"]
+__all__ = [
+    "APPLICATION",
+    "VERSION",
+    "LockFile",
+    "create",
+    "inspect",
+    "network_file_system",
+    "refuse_place",
+]
 
 APPLICATION: Final = 0x534C4747
 """SQLite's application_id of a ledger; schema.sql sets it."""
@@ -131,7 +139,9 @@ def refuse_place(path: Path) -> None:
     if not path.exists():
         return
     if path.stat().st_size == 0:
-        raise _refusal(path, "it is empty, and a ledger never is", "remove it to begin a new ledger there")
+        raise _refusal(
+            path, "it is empty, and a ledger never is", "remove it to begin a new ledger there"
+        )
     _look(path, _refuse_foreign)
 
 
@@ -156,10 +166,16 @@ def create(path: Path) -> None:
                 "put the file back beside it, or remove both to begin a new ledger"
             )
     draft = path.with_name(path.name + "-new")
-    for name in (draft, draft.with_name(draft.name + "-journal"), draft.with_name(draft.name + "-wal")):
+    for name in (
+        draft,
+        draft.with_name(draft.name + "-journal"),
+        draft.with_name(draft.name + "-wal"),
+    ):
         name.unlink(missing_ok=True)
     with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
-        connection.executescript(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
+        connection.executescript(
+            files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+        )
         connection.execute("INSERT INTO head VALUES (1, 0, ?, 0, ?)", (GENESIS, random_id()))
         connection.execute("PRAGMA journal_mode = WAL")
     draft.rename(path)
@@ -251,4 +267,6 @@ _RESTORE: Final = "restore it from a copy, or name another file"
 
 
 def _refusal(path: Path, found: str, way_out: str) -> LedgerError:
-    return LedgerError(f"{path} cannot be used as a ledger: {found}; {way_out}. The file was left as it is.")
+    return LedgerError(
+        f"{path} cannot be used as a ledger: {found}; {way_out}. The file was left as it is."
+    )

@@ -47,7 +47,11 @@ class SqliteLedger:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, durability: Durability = "power", timeout: float = 5.0
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "power",
+        timeout: float = 5.0,
     ) -> None:
         if durability not in _SYNCHRONOUS:
             accepted = " or ".join(get_args(Durability))
@@ -79,7 +83,9 @@ class SqliteLedger:
         options: dict[str, Any] = {}
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in ("durability", "timeout"):
-                raise LedgerError(f"{url!r} has an unknown option {name!r}; the options are durability and timeout")
+                raise LedgerError(
+                    f"{url!r} has an unknown option {name!r}; the options are durability and timeout"
+                )
             if name in options:
                 raise LedgerError(f"{url!r} gives {name!r} twice")
             options[name] = _seconds(value) if name == "timeout" else value

@@ -79,7 +79,7 @@ class CompiledPolicy:
         return ToolRule(
             name=tool,
             rule=rule,
-            args=None if entry.args is None else compiled(entry.args),
+            args=None if entry.args is None else compiled(entry.args, formats=True),
             unknown_args=entry.unknown_args,
             when=None if entry.when is None else compiled_expression(entry.when),
             grants=grants,

@@ -27,11 +27,16 @@ _NAME: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _NAMES: Final = rf"{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*"
 _HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_NAMES})[ \t]*\]")
 _ENTRY: Final = re.compile(rf"[ \t]*({_NAMES})[ \t]*=[ \t]*")
+_WIDEST: Final = 20_000
+"""The longest line: the time that the reader takes for a dotted key is quadratic."""
 _WHERE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 def read(text: str) -> tuple[Any, Marks]:
     """The document in *text* and the place of each named value; raises Misplaced."""
+    for row, line in enumerate(text.splitlines(), 1):
+        if len(line) > _WIDEST:
+            raise Misplaced(Mark(row, 1), f"a line of {len(line):,} characters", "break it up")
     try:
         document = tomllib.loads(text, parse_float=_float)
     except Fault as fault:

@@ -136,7 +136,7 @@ def _scalar(event: Any) -> Any:
     if _UNCLEAR.fullmatch(text):
         _refuse(
             event,
-            f"YAML readers do not agree on what {text} is",
+            f"YAML readers do not agree on what {shown(text)} is",
             "put it in quotes if it is text; numbers are written as in JSON, and true, false, null",
         )
     return text

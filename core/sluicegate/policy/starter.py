@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .values import pattern
 
@@ -72,7 +72,9 @@ def starter(tools: Mapping[str, Mapping[str, Any] | None] | Iterable[str] = ()) 
     Without tools it shows an order desk. Raises ValueError for a name that no
     policy can have.
     """
-    schemas = dict(tools) if isinstance(tools, Mapping) else dict.fromkeys(tools)
+    schemas: dict[str, Mapping[str, Any] | None] = dict.fromkeys(tools)
+    if isinstance(tools, Mapping):
+        schemas.update(cast("Mapping[str, Mapping[str, Any] | None]", tools))
     if not schemas:
         example = _GRANTS.replace("{tools}", "search_orders, get_order")
         return _HEAD + _EXAMPLE + example + _LIMITS + _BUDGET

@@ -7,6 +7,15 @@ from __future__ import annotations
 
 from .clock import FakeClock, counted_ids
 from .contract import AdapterContract
+from .coverage import assert_every_tool_guarded
 from .scene import Call, Script, Told
 
-__all__ = ["AdapterContract", "Call", "FakeClock", "Script", "Told", "counted_ids"]
+__all__ = [
+    "AdapterContract",
+    "Call",
+    "FakeClock",
+    "Script",
+    "Told",
+    "assert_every_tool_guarded",
+    "counted_ids",
+]
