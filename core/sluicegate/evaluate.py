@@ -92,12 +92,8 @@ def _claimed(rule: ToolRule, call: Call) -> Verdict:
 
 
 def _flaw(proposal: Proposal) -> Reason | None:
-    if proposal.defect is not None:
-        return Reason(
-            "args_not_canonical",
-            "proposal",
-            f"{proposal.defect}; only plain JSON can be decided about",
-        )
+    if proposal.flaw is not None:
+        return proposal.flaw
     if proposal.call_id == "":
         return Reason(
             "duplicate_call",

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, cast
 
 from .canonical import FrozenDict, NotCanonical, freeze, is_object, loads, quoted
+from .decision import Reason
 from .schema import Schema
 
 __all__ = ["Proposal", "Subject", "checked_name"]
 
 _LONGEST: Final = 1000
 _EMPTY: Final = FrozenDict()
+_NOT_CANONICAL: Final = "args_not_canonical"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,8 @@ class Proposal:
     *args* are JSON values; they are copied, so that nothing that happens to the
     original later can change what is decided or what runs. Arguments without a
     canonical form (NaN, a lone surrogate, a 401-digit integer …) leave `args` empty
-    and say so in `defect`; the gate refuses such a proposal.
+    and say so in `defect`; the gate refuses such a proposal with the reason in `flaw`.
+    An adapter that cannot tell what is proposed, or by whom, gives the *flaw* itself.
 
     *run* names the agent's run and *call_id* the call in it, by the framework's own
     id; an empty call id means that the framework should have given one and did not.
@@ -75,6 +78,7 @@ class Proposal:
         "call_id",
         "defect",
         "depth",
+        "flaw",
         "parent",
         "raw",
         "root",
@@ -98,6 +102,7 @@ class Proposal:
     depth: int
     source: str
     defect: str | None
+    flaw: Reason | None
     raw: Mapping[str, Any]
     """The arguments as they came, only where there is a defect: for a gate that merely observes."""
     _binding: str | None
@@ -118,28 +123,31 @@ class Proposal:
         depth: int = 0,
         source: str = "",
         defect: str | None = None,
+        flaw: Reason | None = None,
     ) -> None:
         if not isinstance(subject, Subject):
             raise TypeError(f"subject is a {type(subject).__qualname__}; it must be a Subject")
         if type(depth) is not int or depth < 0:
             raise ValueError(f"depth is {depth!r}; it must be an integer of 0 or more")
         frozen, text = _EMPTY, "null"
-        if defect is None:
+        if defect is None and flaw is None:
             try:
                 found = freeze(args if type(args) is dict else _plain(args))  # pyright: ignore[reportUnknownArgumentType]
                 frozen, text = found  # type: ignore[assignment]
             except NotCanonical as error:
                 defect = str(error)
-        elif not defect:
-            raise ValueError("defect is empty; say what is wrong with the call, or leave it out")
         else:
-            defect = _from_model(defect, "the defect")[0]
-        tool_name, flaw = _from_model(tool, "the tool's name")
-        call, flaw_of_call = (
+            defect = _from_model(flaw.message if flaw is not None else defect, "the defect")[0]
+            if not defect:
+                raise ValueError("defect is empty; say what is wrong, or leave it out")
+        tool_name, odd = _from_model(tool, "the tool's name")
+        call, odd_call = (
             _from_model(call_id, "the call id") if call_id is not None else (None, None)
         )
+        defect = defect or odd or odd_call
         put = object.__setattr__
-        put(self, "defect", defect or flaw or flaw_of_call)
+        put(self, "defect", defect)
+        put(self, "flaw", flaw if flaw is not None or defect is None else _not_canonical(defect))
         put(self, "tool", tool_name)
         put(self, "args", frozen)
         put(self, "raw", args if self.defect and isinstance(args, Mapping) else _EMPTY)
@@ -193,6 +201,8 @@ class Proposal:
 
     def _canonical(self) -> str:
         defect = f'"defect":{quoted(self.defect)},' if self.defect else ""
+        if self.flaw is not None and self.flaw.code != _NOT_CANONICAL:
+            defect += f'"defect_code":"{self.flaw.code}",'
         return (
             f'{{"args":{self.args_text},"call_id":{_optional(self.call_id)},{defect}"depth":{self.depth},'
             f'"parent":{_optional(self.parent)},"root":{_optional(self.root)},"run":{_optional(self.run)},'
@@ -214,6 +224,11 @@ class Proposal:
 
     def __repr__(self) -> str:
         return f"Proposal({self.text})"
+
+
+def _not_canonical(defect: str) -> Reason:
+    message = f"{defect}; only plain JSON can be decided about"
+    return Reason(_NOT_CANONICAL, "proposal", message)
 
 
 def _optional(text: str | None) -> str:
