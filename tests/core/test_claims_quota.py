@@ -264,6 +264,12 @@ MILLION = 1_000_000
             "never",
         ),
         (
+            quota(10 * MILLION, 10 * MILLION, Window.hour),
+            MILLION,
+            "eur for tenant acme has 9 of 10 left this hour, this call needs 10; resets 01:00 UTC",
+            3590,
+        ),
+        (
             quota(2 * MILLION, 10 * MILLION, None),
             9 * MILLION,
             "eur for tenant acme has 1 of 10 left, this call needs 2",

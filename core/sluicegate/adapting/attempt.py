@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
-from ..canonical import FrozenDict, NotCanonical, freeze, thaw
+from ..canonical import FrozenDict, NotCanonical, freeze, is_object, thaw
 from ..decision import Defer, Deny, Permit, Reason, Recorded
 from ..outcome import Outcome
 from ..proposal import Proposal, Subject
@@ -176,7 +176,7 @@ def recorded_text(decision: Recorded) -> str:
 def _copied(sent: Any) -> tuple[Any, bool]:
     """A copy of *sent* that nobody can change; as it is where it is no JSON object."""
     try:
-        copy = freeze(dict(sent) if isinstance(sent, Mapping) else sent)[0]
+        copy = freeze(dict(sent) if is_object(sent) else sent)[0]
     except NotCanonical:
         return sent, False
     return cast("Any", copy), type(copy) is FrozenDict

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Set
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
+from ..canonical import is_object
 from ..schema import Schema
 from .unfit import Unfit
 
@@ -108,8 +109,8 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, Decimal):  # a limit on a number must see a number
         number = int(value) if value == value.to_integral_value() else float(value)
         return number if Decimal(repr(number)) == value else str(value)
-    if isinstance(value, dict):
-        pairs = cast("dict[Any, Any]", value).items()
+    if is_object(value):
+        pairs = value.items()
         return {next(iter(to_jsonable_python({key: 0}))): jsonable(item) for key, item in pairs}
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in cast("list[Any]", value)]

@@ -65,4 +65,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # an old code page is no reason to fail
-    app()
+    app(prog_name="sluicegate")

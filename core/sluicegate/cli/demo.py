@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
@@ -91,7 +91,7 @@ def _player(framework: str) -> Player:
 
 
 @contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
+def _folder(keep: Path | None) -> Generator[Path, None, None]:
     if keep is None:
         with tempfile.TemporaryDirectory(
             prefix="sluicegate-demo-", ignore_cleanup_errors=True
@@ -132,6 +132,7 @@ def _told(framework: str, result: Show) -> dict[str, Any]:
         {
             "table": fact.table,
             "what": fact.text,
+            "wanted": fact.wanted,
             "before": before,
             "without": without,
             "with": gated,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeGuard
 
 import typer
 
@@ -80,21 +81,23 @@ def _wanted(names: str | None, file: Path | None) -> Mapping[str, Any]:
 def _schemas(file: Path) -> Mapping[str, Any]:
     """The tools in *file*, each with its JSON Schema."""
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content: Any = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise WrongUse(f"{file} cannot be read as JSON: {error}") from None
-    if isinstance(content, dict) and isinstance(content.get("tools"), list):
-        content = content["tools"]
-    try:
-        found = dict(_described(content)) if isinstance(content, list) else _plain(content)
-    except (KeyError, TypeError, AttributeError):
-        found = {}
+    found: Mapping[str, Any] = {}
+    with suppress(KeyError, TypeError, AttributeError):  # another form: said below
+        tools: Any = content if _is_list(content) else content.get("tools")
+        found = dict(_described(tools)) if _is_list(tools) else _plain(content)
     if not found:
         raise WrongUse(
             f"{file} lists no tools in a form that is known here",
             'write {"get_order": {…its JSON Schema…}}, or a list of {"name": …, "parameters": …}',
         )
     return found
+
+
+def _is_list(content: Any) -> TypeGuard[list[Any]]:
+    return isinstance(content, list)
 
 
 def _described(tools: list[Any]) -> Iterator[tuple[str, Any]]:

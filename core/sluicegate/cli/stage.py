@@ -86,20 +86,20 @@ def show(out: Console, result: Show, *, kept: Path | None) -> None:
     out.print(Text("\nOne agent, one script, one shop. Twice.\n", style="bold"))
     out.print(_pairs([("agent", result.about), ("task", TASK)]))
     for number, step in enumerate(STEPS):
-        out.print(Padding(_heading(f"{number + 1}  {step.title}"), (1, 0, 0, 0), expand=False))
-        out.print(Padding(Text(step.story, style="dim"), (0, 0, 1, 3), expand=False))
-        out.print(Padding(_runs(out, result, number), (0, 0, 0, 3), expand=False))
-    out.print(Padding(_heading("What the model reports"), (1, 0, 1, 0), expand=False))
+        out.print(Padding(_heading(f"{number + 1}  {step.title}"), (1, 0, 0, 0)))
+        out.print(Padding(Text(step.story, style="dim"), (0, 0, 1, 3)))
+        out.print(Padding(_runs(out, result, number), (0, 0, 0, 3)))
+    out.print(Padding(_heading("What the model reports"), (1, 0, 1, 0)))
     reports = (Text(played.closing) for played in (result.without, result.gated))
-    out.print(Padding(_beside(out, *reports), (0, 0, 0, 3), expand=False))
-    out.print(Padding(_heading("What is in the shop's database"), (1, 0, 0, 0), expand=False))
-    out.print(Padding(_database(result), (0, 0, 0, 2), expand=False))
+    out.print(Padding(_beside(out, *reports), (0, 0, 0, 3)))
+    out.print(Padding(_heading("What is in the shop's database"), (1, 0, 0, 0)))
+    out.print(Padding(_database(result), (0, 0, 0, 2)))
     out.print(_heading("What the gate decided, and why"))
-    out.print(Padding(_decisions(result.entries), (1, 0, 1, 3), expand=False))
+    out.print(Padding(_decisions(result.entries), (1, 0, 1, 3)))
     whole = "every entry follows the one before" if result.whole else "the chain is broken"
     out.print(Text(f"   From the journal: {len(result.entries)} entries, {whole}.\n", style="dim"))
     out.print(_heading("Next"))
-    out.print(Padding(_pairs(_next(result, kept)), (1, 0, 1, 3), expand=False))
+    out.print(Padding(_pairs(_next(result, kept)), (1, 0, 1, 3)))
 
 
 def _next(result: Show, kept: Path | None) -> Iterator[tuple[str, str]]:
@@ -150,7 +150,7 @@ def _transcript(said: Sequence[Said]) -> RenderableType:
     ):
         times = len(list(same))
         repeated = Text(f"  × {times}", "yellow") if times > 1 else Text("")
-        lines += [Text.assemble(call, repeated), Padding(answer, (0, 0, 0, 2), expand=False)]
+        lines += [Text.assemble(call, repeated), Padding(answer, (0, 0, 0, 2))]
     return Group(*lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Final, NoReturn
@@ -66,7 +66,7 @@ def moment(micros: int) -> datetime:
 
 
 @contextmanager
-def answering(as_json: bool) -> Iterator[None]:
+def answering(as_json: bool) -> Generator[None, None, None]:
     """Turn errors that a user can mend into a message with the way out, and exit code 2."""
     try:
         yield

@@ -21,7 +21,7 @@ from .terminal import Json, answering, moment, plain, print_json, screen
 __all__ = ["usage"]
 
 _NUMBERS: Final = ("used", "held", "left", "limit")
-_WIDE: Final = 96
+_WIDE: Final = 110
 """Columns from which on there is room for the rule's name."""
 
 

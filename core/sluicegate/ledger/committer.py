@@ -128,7 +128,7 @@ class Committer:
     def _enqueue(self, ticket: Ticket, *, first: bool = False) -> None:
         if self._closing and not first:
             raise LedgerError(
-                f"the ledger {self._database.path} is closed; open it again with SqliteLedger"
+                self._database.gone or f"the ledger {self._database.path} is being closed"
             )
         if ticket.future is None:
             ticket.bell = Lock()
@@ -368,6 +368,7 @@ class Committer:
     def in_child(self) -> None:
         """Threads and what they wait for stay with the parent."""
         self._database.in_child(ready=self._fork_ready)
+        self._closing = self._closing or not self._fork_ready
         self._begin_anew()
 
 

@@ -44,13 +44,13 @@ class Database:
         self.lock = LockFile(path.with_name(path.name + "-lock"))
         self.fold_due = False
         self.floor = 0
+        self.gone: str | None = None  # why it cannot be used any more
         self._synchronous = synchronous
         self._timeout = timeout
         self._guard = Lock()
         self._opened: tuple[sqlite3.Connection, SqliteBooks] | None = None
         self._inode: tuple[int, int] | None = None
         self._known = (0, GENESIS)
-        self._gone: str | None = None
 
     def open(self) -> None:
         """Open the ledger; make it first if there is none. Raises LedgerError."""
@@ -142,7 +142,7 @@ class Database:
     def close(self) -> None:
         """Let go of the connection; SQLite tidies up if it is the last one to the file."""
         with self._guard:
-            self._gone = f"the ledger {self.path} is closed; open it again with SqliteLedger"
+            self.gone = f"the ledger {self.path} is closed; open it again with SqliteLedger"
             self._drop()
 
     # --- fork: nothing of SQLite's may be inherited ---
@@ -167,11 +167,11 @@ class Database:
         self._guard = Lock()
         self.lock.close()
         if not ready:
-            self._gone = (
+            self.gone = (
                 f"the ledger {self.path} was at work when this process was forked, and cannot be used "
                 "here; fork when it is at rest, or start processes by spawn"
             )
-            _INHERITED[self.path] = self._gone, self._opened
+            _INHERITED[self.path] = self.gone, self._opened
             self._opened = None
 
     # --- below: under the guard ---
@@ -206,8 +206,8 @@ class Database:
             return found
 
     def _connection(self) -> tuple[sqlite3.Connection, SqliteBooks]:
-        if self._gone is not None:
-            raise LedgerError(self._gone)
+        if self.gone is not None:
+            raise LedgerError(self.gone)
         if self._opened is None:
             try:
                 connection = sqlite3.connect(

@@ -138,10 +138,10 @@ def refuse_place(path: Path) -> None:
         raise LedgerError(f"{path} is a directory; name a file in it, such as {path / 'ledger.db'}")
     if not path.exists():
         return
-    if path.stat().st_size == 0:
-        raise _refusal(
-            path, "it is empty, and a ledger never is", "remove it to begin a new ledger there"
-        )
+    size = path.stat().st_size
+    if size < 4096:
+        found = f"it has {size} bytes, and no ledger is so short"
+        raise _refusal(path, found, "name another file, or remove it if it is of no use")
     _look(path, _refuse_foreign)
 
 

@@ -1,0 +1,125 @@
+"""Tools that ask the gate themselves, wherever they are called from."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from langchain_core.tools import BaseTool
+
+from sluicegate import ApprovalRequired, Defer, Denied, Gate, Recorded
+from sluicegate.adapting import No, SubjectSource, subject_of
+
+from .arguments import Arguments
+from .call import Call, acarry_out, carry_out, passes
+
+__all__ = ["guard_tools"]
+
+
+def guard_tools(
+    tools: Iterable[BaseTool], gate: Gate, *, subject: SubjectSource = None
+) -> list[BaseTool]:
+    """
+    Copies of *tools* that look the same to the model and decide each call by *gate* before they run.
+
+    *subject* may be a function of the call's `RunnableConfig`. A tool call that is
+    refused is answered with a ToolMessage. Whoever calls the tool in another way
+    (`tool.invoke({…})`, `tool.func(…)`) gets Denied or ApprovalRequired. Raises
+    TypeError for a tool that cannot be guarded, or that another gate guards already.
+    """
+    return [_guarded(tool, gate, subject) for tool in tools]
+
+
+def _guarded(tool: BaseTool, gate: Gate, subject: SubjectSource) -> BaseTool:
+    if isinstance(tool, _Guarded):
+        if tool.sluicegate_gate is gate:
+            return tool
+        raise TypeError(
+            f"{tool.name} is guarded by another gate already; guard the tool that it was made from"
+        )
+    guard = functools.partial(_body, tool.name, gate, subject)
+    bodies = [part for part in ("func", "coroutine") if getattr(tool, part, None) is not None]
+    copy = tool.model_copy(update={part: guard(part, getattr(tool, part)) for part in bodies})
+    kind: Any = types.new_class(type(tool).__name__, (_Guarded, type(tool)))
+    kind.sluicegate_gate, kind.sluicegate_subject = gate, (subject,)
+    for part in ("_run", "_arun"):
+        own = getattr(type(tool), part)
+        if not bodies and own is not getattr(BaseTool, part):
+            setattr(kind, part, guard(part, own))
+    object.__setattr__(copy, "__class__", kind)
+    try:
+        Arguments.of(copy)
+    except Exception as error:
+        raise TypeError(
+            f"{tool.name} cannot be guarded, since its arguments cannot be described: {error}"
+        ) from error
+    return copy
+
+
+class _Guarded(BaseTool if TYPE_CHECKING else object):  # type: ignore[misc]
+    """What a guarded tool does before its own class does the same: `invoke`, `batch` and all others end here."""
+
+    __slots__ = ()
+    sluicegate_gate: ClassVar[Gate]
+    sluicegate_subject: ClassVar[tuple[SubjectSource]]
+    """In a tuple, so that a function does not become a method."""
+
+    def invoke(self, input: Any, config: Any = None, **options: Any) -> Any:
+        return super().invoke(_with_id(input), config, **options)
+
+    async def ainvoke(self, input: Any, config: Any = None, **options: Any) -> Any:
+        return await super().ainvoke(_with_id(input), config, **options)
+
+    def run(self, tool_input: Any, *rest: Any, **options: Any) -> Any:
+        inner, (call, body_of) = super().run, self._call(tool_input, options)
+        body = body_of(lambda args: inner(args, *rest, **options))
+        if call is None:
+            return body({})
+        return carry_out(self.sluicegate_gate, call, body, functools.partial(_refused, call))
+
+    async def arun(self, tool_input: Any, *rest: Any, **options: Any) -> Any:
+        inner, (call, body_of) = super().arun, self._call(tool_input, options)
+        body = body_of(lambda args: inner(args, *rest, **options))
+        if call is None:
+            return await body({})
+        return await acarry_out(self.sluicegate_gate, call, body, functools.partial(_refused, call))
+def _with_id(input: Any) -> Any:
+    """A tool call without an id has an empty one: it is refused, and not taken for a plain call from Python."""
+    if isinstance(input, dict) and input.get("type") == "tool_call" and not input.get("id"):
+        return {**input, "id": ""}
+    return input
+
+
+def _refused(call: Call, no: No) -> object:
+    if call.proposal.call_id is not None:
+        return call.message(no)
+    if isinstance(no, Recorded):
+        return no.result
+    raise ApprovalRequired(no) if isinstance(no, Defer) else Denied(no)
+
+
+def _body(
+    tool: str, gate: Gate, subject: SubjectSource, part: str, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The function of a guarded tool: run by the tool it just runs; called by others it is decided as a function."""
+    decided = gate.guard(tool, subject=lambda: subject_of(subject, {}))(function)
+
+    def chosen() -> Callable[..., Any]:
+        return function if passes(gate, tool, part) else decided
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def body_async(*args: Any, **kwargs: Any) -> Any:
+            return await chosen()(*args, **kwargs)
+
+        return body_async
+
+    @functools.wraps(function)
+    def body(*args: Any, **kwargs: Any) -> Any:
+        return chosen()(*args, **kwargs)
+
+    return body
