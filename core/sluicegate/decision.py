@@ -217,7 +217,11 @@ def _advice(decision: Deny) -> str:
 
 
 def _seconds(value: float) -> str:
-    """*value* to a tenth below ten seconds, rounded up: who comes too early is refused again."""
+    """*value* for people, rounded up: who comes too early is refused again."""
+    if value > 120:
+        minutes = math.ceil(value / 60)
+        hours, rest = divmod(minutes, 60)
+        return f"{minutes} min" if hours < 2 else f"{hours} h {rest} min"
     if value > 10:
         return f"{math.ceil(value)} s"
     return f"{math.ceil(round(value * 10, 6)) / 10:g} s"

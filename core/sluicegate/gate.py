@@ -15,7 +15,7 @@ from .decision import Decision, Defer, Deny, Permit, Recorded
 from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted, PolicyError
 from .flow import Flow, adrive, drive
 from .journal import Journal
-from .ledger import Ledger, open_ledger
+from .ledger import Ledger, open_beside, open_ledger
 from .outcome import Failed, Outcome, Succeeded, Unknown
 from .plugins import Plugins, PluginSource
 from .proposal import Proposal, Subject
@@ -24,7 +24,6 @@ from .usage import Usage, usage
 __all__ = ["Gate"]
 
 _log: Final = logging.getLogger("sluicegate")
-_FOLDER: Final = ".sluicegate"
 
 if TYPE_CHECKING:
     from .policy.model import Policy
@@ -273,8 +272,7 @@ def _policy(source: object) -> Policy:
 
 def _ledger(ledger: str | Ledger | None, policy: Policy) -> Ledger:
     if ledger is None:
-        folder = policy.path.parent if policy.path is not None else Path()
-        return open_ledger(f"sqlite:///{(folder / _FOLDER / 'ledger.db').resolve()}")
+        return open_beside(policy.path)
     return open_ledger(ledger) if isinstance(ledger, str) else ledger
 
 

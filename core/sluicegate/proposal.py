@@ -129,17 +129,7 @@ class Proposal:
             raise TypeError(f"subject is a {type(subject).__qualname__}; it must be a Subject")
         if type(depth) is not int or depth < 0:
             raise ValueError(f"depth is {depth!r}; it must be an integer of 0 or more")
-        frozen, text = _EMPTY, "null"
-        if defect is None and flaw is None:
-            try:
-                found = freeze(args if type(args) is dict else _plain(args))  # pyright: ignore[reportUnknownArgumentType]
-                frozen, text = found  # type: ignore[assignment]
-            except NotCanonical as error:
-                defect = str(error)
-        else:
-            defect = _from_model(flaw.message if flaw is not None else defect, "the defect")[0]
-            if not defect:
-                raise ValueError("defect is empty; say what is wrong, or leave it out")
+        frozen, text, defect = _door(args, flaw.message if flaw is not None else defect)
         tool_name, odd = _from_model(tool, "the tool's name")
         call, odd_call = (
             _from_model(call_id, "the call id") if call_id is not None else (None, None)
@@ -224,6 +214,19 @@ class Proposal:
 
     def __repr__(self) -> str:
         return f"Proposal({self.text})"
+
+
+def _door(args: Any, defect: str | None) -> tuple[FrozenDict, str, str | None]:
+    """The frozen copy of *args* and its text, or what is wrong with the call."""
+    if defect is None:
+        try:
+            found = freeze(args if type(args) is dict else _plain(args))  # pyright: ignore[reportUnknownArgumentType]
+            return *found, None  # type: ignore[return-value]
+        except NotCanonical as error:
+            return _EMPTY, "null", str(error)
+    if not defect:
+        raise ValueError("defect is empty; say what is wrong, or leave it out")
+    return _EMPTY, "null", _from_model(defect, "the defect")[0]
 
 
 def _not_canonical(defect: str) -> Reason:

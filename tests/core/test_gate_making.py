@@ -50,6 +50,16 @@ def test_the_ledger_lies_beside_the_policy(tmp_path, monkeypatch):
     assert "Gate(" in repr(gate)
 
 
+def test_a_ledger_may_lie_in_a_strange_folder(tmp_path):
+    """A folder with characters that mean something in a URL is a folder like others."""
+    folder = tmp_path / "what? 100%25 #1"
+    folder.mkdir()
+    (folder / "sluicegate.yaml").write_text(TEXT)
+    with Gate(folder / "sluicegate.yaml") as gate:
+        assert isinstance(gate.decide(Proposal("t", {})), Permit)
+    assert (folder / ".sluicegate" / "ledger.db").is_file()
+
+
 @pytest.mark.parametrize(
     ("policy", "problem"),
     [

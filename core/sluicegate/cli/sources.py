@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 import typer
 
-from ..ledger import Ledger, open_ledger
+from ..ledger import Ledger, beside, open_ledger
 from .terminal import WrongUse
 
 __all__ = ["DEFAULT", "LedgerUrl", "PolicyFile", "existing_ledger", "location", "policy_file"]
@@ -59,7 +59,7 @@ def existing_ledger(url: str | None, policy: Path) -> tuple[str, Ledger]:
 def location(url: str | None, policy: Path) -> tuple[str, Path | None]:
     """The URL of the ledger, and its file if it is one."""
     if url is None:
-        file = (policy_file(policy).parent / ".sluicegate" / "ledger.db").resolve()
+        file = beside(policy_file(policy))
         return f"sqlite:///{quote(str(file))}", file
     scheme, _, rest = url.partition(":///")
     return url, Path(unquote(rest.partition("?")[0])) if scheme == "sqlite" else None

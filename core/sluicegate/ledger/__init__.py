@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import LedgerError
@@ -11,7 +12,7 @@ from .memory import MemoryLedger
 if TYPE_CHECKING:
     from .sqlite import SqliteLedger
 
-__all__ = ["Ledger", "MemoryLedger", "SqliteLedger", "open_ledger"]
+__all__ = ["Ledger", "MemoryLedger", "SqliteLedger", "beside", "open_beside", "open_ledger"]
 
 
 def open_ledger(url: str) -> Ledger:
@@ -31,6 +32,19 @@ def open_ledger(url: str) -> Ledger:
     raise LedgerError(
         f"no ledger is known for {scheme!r}; write memory: or sqlite:///path/to/file.db"
     )
+
+
+def beside(policy: Path | None) -> Path:
+    """The file of the default ledger of a policy: in `.sluicegate` beside it, or where the program runs."""
+    folder = policy.parent if policy is not None else Path()
+    return (folder / ".sluicegate" / "ledger.db").resolve()
+
+
+def open_beside(policy: Path | None) -> Ledger:
+    """The default ledger of a policy. Raises LedgerError."""
+    from .sqlite import SqliteLedger
+
+    return SqliteLedger(beside(policy))
 
 
 def __getattr__(name: str) -> object:
