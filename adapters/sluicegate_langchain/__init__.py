@@ -8,15 +8,14 @@ for tools that go anywhere, `GateCallbackHandler` where callbacks are all there 
 from __future__ import annotations
 
 try:
-    import langchain as _langchain  # noqa: F401
-    import langgraph.prebuilt as _prebuilt  # noqa: F401
-except ImportError as error:
+    from .callbacks import GateCallbackHandler
+    from .middleware import GateMiddleware, tool_node
+    from .tools import guard_tools
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("langchain", "langchain_core", "langgraph"):
+        raise
     raise ImportError(
         "sluicegate_langchain needs LangChain: pip install sluicegate[langchain]"
     ) from error
-
-from .callbacks import GateCallbackHandler
-from .middleware import GateMiddleware, tool_node
-from .tools import guard_tools
 
 __all__ = ["GateCallbackHandler", "GateMiddleware", "guard_tools", "tool_node"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Collection, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from langchain_core.tools import BaseTool, Tool
 from langchain_core.utils.pydantic import get_fields
@@ -46,20 +46,22 @@ _known: dict[int, tuple[weakref.ref[BaseTool], object, Arguments]] = {}
 def _found_out(tool: BaseTool) -> Arguments:
     nameless = isinstance(tool, Tool) and tool.args_schema is None
     call: Any = _NAMELESS if nameless else tool.tool_call_schema
-    plain = isinstance(call, dict)
-    fields: dict[str, Any] = {} if plain else dict(get_fields(tool.get_input_schema()))
-    shown: Mapping[str, Any] = call.get("properties", {}) if plain else get_fields(call)
-    injected = tool._injected_args_keys | (fields.keys() - shown.keys())
+    document = cast("dict[str, Any] | None", call if isinstance(call, dict) else None)
+    fields = {} if document is not None else _fields(tool.get_input_schema())
+    shown = _fields(call) if document is None else document.get("properties", {})
+    # What only the program may fill in is the framework's to say; it says so in private.
+    injected = tool._injected_args_keys | (fields.keys() - shown.keys())  # pyright: ignore[reportPrivateUsage]
     aliases = {name: _aliases(name, field) for name, field in fields.items()}
     fresh = [name for name, field in fields.items() if field.default_factory not in STEADY]
     shape = Shape(
-        Schema.of(call if plain else _document(call)),
+        Schema.of(_document(call) if document is None else document),
         # With all aliases: LangChain shows one name of a field, not always one that pydantic takes.
         fields=(fields.keys() - injected).union(*aliases.values()),
         injected=injected,
         fresh={name: aliases[name] | {name} for name in fresh},
     )
-    by_alias_only = {} if _by_name(tool.args_schema) else {n for n in fields if aliases[n]}
+    by_name = _by_name(tool.args_schema)
+    by_alias_only = {name for name in fields if aliases[name] and not by_name}
     receive = _receive(tool, fields.keys() & injected, by_alias_only, _defaults(tool, shown))
     return Arguments(shape, receive, next(iter(shown), "input"))
 
@@ -68,21 +70,26 @@ def _receive(
     tool: BaseTool, injected: Collection[str], by_alias: Collection[str], defaults: dict[str, Any]
 ) -> Receive | None:
     """LangChain's own parsing, with nothing injected; None for a tool that takes what it is given."""
-    schema: Any = tool.args_schema
-    if not isinstance(schema, type):
+    model: Any = tool.args_schema
+    if model is None or isinstance(model, dict):
         return (lambda known: {**defaults, **known}) if defaults else None
     if injected:
         absent: dict[str, Any] = dict.fromkeys(injected, (Any, None))
-        schema = create_model(schema.__name__, __base__=schema, **absent)
-    parser = tool.model_copy(update={"args_schema": schema})
+        model = create_model(model.__name__, __base__=model, **absent)
+    parser = tool.model_copy(update={"args_schema": model})
 
     def receive(known: Mapping[str, Any]) -> Mapping[str, Any]:
         dropped = ", ".join(sorted(known.keys() & by_alias))
         if dropped:
             raise ValueError(f"it would drop {dropped}, which it takes by an alias only")
-        return {**defaults, **parser._parse_input(thaw(dict(known)), "")}
+        parsed: Any = parser._parse_input(thaw(dict(known)), "")  # pyright: ignore[reportPrivateUsage]
+        return {**defaults, **parsed}
 
     return receive
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", get_fields(model))
 
 
 def _document(model: Any) -> Mapping[str, Any]:
@@ -92,8 +99,9 @@ def _document(model: Any) -> Mapping[str, Any]:
 
 def _defaults(tool: BaseTool, names: Collection[str]) -> dict[str, Any]:
     """The defaults of the function itself: older versions of LangChain leave them to Python."""
-    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run
-    found = {}
+    parts = (getattr(tool, part, None) for part in ("func", "coroutine", "_run"))
+    function = next(part for part in parts if part is not None)
+    found: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if name in names and parameter.default is not parameter.empty:
             try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
@@ -14,6 +14,7 @@ from langgraph.types import Command
 
 from sluicegate import Deny, Failed, Gate, Outcome, Permit, Recorded, Succeeded, adapting, current
 from sluicegate.adapting import No, SubjectSource, Unfit, own_run, recorded_text, underway
+from sluicegate.canonical import is_object
 
 from .arguments import Arguments
 
@@ -78,7 +79,8 @@ class Call(adapting.Attempt):
         note: dict[str, Any] = {"decision": type(no).__name__.lower(), "run": self.proposal.run}
         if isinstance(no, Recorded):
             # Text and content blocks come back as they were.
-            content: Any = no.result if isinstance(no.result, list) else recorded_text(no)
+            blocks = type(no.result) is list
+            content: Any = no.result if blocks else recorded_text(no)
         else:
             content = no.render()
             note["codes"] = [reason.code for reason in no.reasons]
@@ -92,7 +94,7 @@ class Call(adapting.Attempt):
         )
 
     @contextmanager
-    def in_thread(self) -> Iterator[None]:
+    def in_thread(self) -> Generator[None, None, None]:
         """The block in which this call is carried out."""
         token = _THREAD.set(self._thread)
         try:
@@ -124,7 +126,7 @@ def passes(gate: Gate, tool: str, by: str, call_id: str | None = None, args: obj
     """
     Whether *gate* has permitted this very call further out; each guard *by* its name lets it pass once.
 
-    Without *args* neither they nor the id are compared, for where the tool has parsed them by now.
+    Without *args* neither they nor the id are compared.
     """
     call = underway(gate, tool)
     if call is None or (args is not None and (call.proposal.call_id, call.args) != (call_id, args)):
@@ -151,7 +153,9 @@ def _answer(ended: object) -> ToolMessage | None:
     if isinstance(ended, ToolMessage):
         return ended
     if isinstance(ended, Command):
-        update = ended.update
-        ended = update.get("messages") if isinstance(update, dict) else update
-    answers = [_answer(part) for part in ended] if isinstance(ended, list) else []
+        update: Any = ended.update
+        ended = update.get("messages") if is_object(update) else update
+    if type(ended) is not list:
+        return None
+    answers = map(_answer, cast("list[object]", ended))
     return next((answer for answer in answers if answer is not None), None)

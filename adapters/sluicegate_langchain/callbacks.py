@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -16,6 +16,12 @@ from .arguments import Arguments
 from .call import Call, outcome, passes
 
 __all__ = ["GateCallbackHandler"]
+
+_MADE_BEFORE: Final = Reason(
+    "duplicate_call",
+    "langchain",
+    "this call was made before and succeeded; a callback cannot answer it with its recorded result",
+)
 
 
 class GateCallbackHandler(BaseCallbackHandler):
@@ -39,29 +45,26 @@ class GateCallbackHandler(BaseCallbackHandler):
         self._permits: dict[UUID, Permit] = {}
 
     # Without these three LangChain goes on when the gate says no; so they cannot be set.
-    raise_error = property(lambda self: True)
-    run_inline = property(lambda self: True)
-    ignore_agent = property(lambda self: False)
+    raise_error: Any = property(lambda self: True)
+    run_inline: Any = property(lambda self: True)
+    ignore_agent: Any = property(lambda self: False)
 
     def on_tool_start(
-        self, serialized: Any, input_str: str, *, run_id: UUID, **others: Any
+        self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **others: Any
     ) -> None:
         """Decide, unless this call was permitted on its way here; raises Denied or ApprovalRequired."""
-        name = (serialized or {}).get("name", "")
-        tool, inputs, call_id = (
+        name: str = serialized["name"]
+        tool, sent, call_id = (
             self._tools.get(name),
             others.get("inputs"),
             others.get("tool_call_id"),
         )
-        sent = inputs
         if sent is None:
             sent = {Arguments.of(tool).first if tool else "input": input_str}
         if passes(self._gate, name, "callback", call_id, sent):
             return
-        metadata = others.get("metadata") or {}
-        call = Call(
-            tool, name, sent, call_id, config=metadata, subject=self._subject, offered=metadata
-        )
+        told: Any = others.get("metadata") or {}
+        call = Call(tool, name, sent, call_id, config=told, subject=self._subject, offered=told)
         decision = self._gate.decide(call.proposal)
         if isinstance(decision, Permit):
             self._permits[run_id] = decision
@@ -70,8 +73,7 @@ class GateCallbackHandler(BaseCallbackHandler):
         elif isinstance(decision, Defer):
             raise ApprovalRequired(decision)
         else:
-            message = "this call was made before and succeeded; a callback cannot answer it with its recorded result"
-            raise Denied(Deny(tool=name, reasons=(Reason("duplicate_call", "langchain", message),)))
+            raise Denied(Deny(tool=name, reasons=(_MADE_BEFORE,)))
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **others: Any) -> None:
         """Settle the permit of the call, if it is one of ours."""

@@ -16,6 +16,7 @@ from typing_extensions import NotRequired
 
 from sluicegate import Gate
 from sluicegate.adapting import SubjectSource, own_run
+from sluicegate.canonical import is_object
 
 from .call import KEY, Call, acarry_out, carry_out
 
@@ -83,16 +84,18 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
         self, request: ToolCallRequest
     ) -> tuple[Call, Callable[[dict[str, Any]], ToolCallRequest]]:
         """The call, and the request to hand on with the arguments that are permitted."""
-        sent, tool, state = request.tool_call, request.tool, request.state
+        sent, tool = request.tool_call, request.tool
+        state: Any = request.state
+        config = request.runtime.config  # pyright: ignore[reportUnknownMemberType]
         call = Call(
             tool,
             tool.name if tool is not None else sent["name"],  # what runs, not what it was called
             sent["args"],
             sent.get("id") or "",
-            config=request.runtime.config.get("configurable", {}),
+            config=config.get("configurable", {}),
             subject=self._subject,
             offered=request,
-            kept=state.get("sluicegate_run") if isinstance(state, dict) else None,
+            kept=state.get("sluicegate_run") if is_object(state) else None,
             exists=tool is not None,
         )
         return call, lambda args: request.override(tool_call={**sent, "args": args})
@@ -122,9 +125,6 @@ def tool_node(
 
 
 def _stopped(messages: Sequence[AnyMessage], run: str | None) -> bool:
-    notes = [
-        message.additional_kwargs.get(KEY, {})
-        for message in messages
-        if isinstance(message, ToolMessage)
-    ]
+    answers = [message for message in messages if isinstance(message, ToolMessage)]
+    notes: list[Any] = [answer.additional_kwargs.get(KEY, {}) for answer in answers]
     return any(note.get("final") and note.get("run") == run for note in notes)

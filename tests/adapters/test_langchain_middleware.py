@@ -363,7 +363,7 @@ def test_an_identical_earlier_call_gives_its_recorded_result(
     ]
     messages = go(agent([refund], *turns, middleware=[GateMiddleware(gate)]), way)
     assert effects.all == ["refund A1 1"]
-    _, again, other = answers(messages)
+    _, again, _ = answers(messages)
     assert (again.content, again.status, again.tool_call_id) == ("refund A1 1", "success", "b")
     assert again.additional_kwargs["sluicegate"]["decision"] == "recorded"
     assert told(messages) == [[], [], ["key_conflict"]]

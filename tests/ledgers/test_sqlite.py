@@ -135,19 +135,35 @@ def test_nothing_is_left_beside_a_foreign_file(path: Path, spoil: Callable[[Path
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_damaged_ledger_with_a_log_is_left_alone(path: Path) -> None:
-    """A file and its write-ahead log, as a crash leaves them, are not folded together by a refusal."""
+def test_a_damaged_ledger_with_a_log_is_left_alone(path: Path, tmp_path: Path) -> None:
+    """A file and its write-ahead log, as a crash leaves them, are not folded by a refusal."""
     fill(path)
-    kept = sqlite3.connect(path)  # SQLite keeps the log while anybody has the file open
-    kept.execute("UPDATE journal SET body = 'x' WHERE seq = 40")
-    kept.commit()
-    files = [path, path.with_name("ledger.db-wal")]
-    before = [file.read_bytes() for file in files]
+    after_crash = tmp_path / "after a crash" / "ledger.db"
+    after_crash.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE journal SET body = 'x' WHERE seq = 40")
+        database.commit()
+        for end in ("", "-wal"):
+            Path(f"{after_crash}{end}").write_bytes(Path(f"{path}{end}").read_bytes())
+    before = after_crash.read_bytes(), Path(f"{after_crash}-wal").read_bytes()
     assert before[1]
     with pytest.raises(LedgerError, match="entry 40, the last of its journal, was changed"):
-        SqliteLedger(path)
-    assert [file.read_bytes() for file in files] == before
-    kept.close()
+        SqliteLedger(after_crash)
+    assert (after_crash.read_bytes(), Path(f"{after_crash}-wal").read_bytes()) == before
+
+
+def test_a_sound_ledger_with_a_log_is_opened(path: Path, tmp_path: Path) -> None:
+    """What a crash leaves is what was acknowledged, in the file or in the log beside it."""
+    after_crash = tmp_path / "after a crash" / "ledger.db"
+    after_crash.parent.mkdir()
+    with closing(SqliteLedger(path)) as ledger:
+        for number in range(600):
+            granted(ledger, f"p{number}", quota(1000))
+        for end in ("", "-wal"):
+            Path(f"{after_crash}{end}").write_bytes(Path(f"{path}{end}").read_bytes())
+    with closing(SqliteLedger(after_crash)) as ledger:
+        assert state(ledger) == [("quota", [0, 0, 600])]
+        assert verify(ledger.entries(), ledger.head()) is None
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
@@ -271,7 +287,7 @@ def test_cells_that_are_folded_and_cells_that_are_not_are_read_as_one(path: Path
         ledger.perform(
             settling(request._replace(claims=[slot(9, key=key) for key in some]), answer)
         )
-        added = [f"k{number:04}" for number in range(1, 1200, 99)] + ["l"]
+        added = [f"k{number:04}" for number in range(1, 1200, 98)] + ["l"]
         granted(ledger, "q", *(quota(9, key=key) for key in added))
         expected = sorted({*keys, *added} - set(some))
         assert [key for key, _ in ledger.cells("")] == expected

@@ -34,6 +34,7 @@ from sluicegate.claims import Cell, Ending, Hold, Taken
 from sluicegate.errors import LedgerError
 from sluicegate.journal import verify
 from sluicegate.ledger.base import Answer, Granted, Settled
+from sluicegate.ledger.database import LOOK
 from sluicegate.ledger.sqlite import SqliteLedger
 
 CANCELLED = {"error": "cancelled before dispatch", "kind": "outcome", "outcome": "failed"}
@@ -313,6 +314,7 @@ def test_a_ledger_that_was_removed_permits_nothing(sqlite_ledger: SqliteLedger) 
     granted(sqlite_ledger, "p", quota(9))
     away = sqlite_ledger.path.with_name("away.db")
     sqlite_ledger.path.rename(away)
+    time.sleep(2 * LOOK)
     with pytest.raises(LedgerError, match="was removed or replaced while it was in use"):
         sqlite_ledger.perform(claiming("q", quota(9)))
     sqlite_ledger.path.write_bytes(away.read_bytes())
@@ -455,6 +457,7 @@ FORGETFUL = """
 import asyncio, gc, sys, threading
 sys.path.insert(0, sys.argv[2])
 from requested import noting
+from sluicegate.ledger.database import LOOK
 from sluicegate.ledger.sqlite import SqliteLedger
 def use(name):
     ledger = SqliteLedger(f"{sys.argv[1]}/{name}.db")

@@ -93,6 +93,7 @@ class SqliteBooks:
         seq = self.seq + 1
         hashed = link(self.last, self.writer, seq, body)
         self._rows.append((seq, self.last, hashed, body))
+        self.bulk += len(body)
         self.seq, self.last, self.floor = seq, hashed, at
         return seq
 
@@ -135,17 +136,15 @@ class SqliteBooks:
             return  # nothing changes without an entry
         cells = {key: self._cells[key] for key in self._changed_cells}
         permits = {key: self._permits[key] for key in self._changed_permits}
-        changes = _encode([self.floor, cells, permits])
+        last = (*self._rows.pop(), _encode([self.floor, cells, permits]))
         insert = "INSERT INTO journal (seq, prev, hash, body, changes) VALUES (?, ?, ?, ?, ?)"
-        *others, last = self._rows
-        if others:
-            self._cursor.executemany(insert, [(*row, None) for row in others])
-        self._cursor.execute(insert, (*last, changes))
+        if self._rows:
+            self._cursor.executemany(insert, [(*row, None) for row in self._rows])
+            self._rows.clear()
+        self._cursor.execute(insert, last)
 
     def written(self) -> None:
         """The transaction is committed."""
-        self.bulk += sum(len(row[3]) for row in self._rows)
-        self._rows.clear()
         self._unfolded_cells.update(self._changed_cells)
         self._unfolded_permits.update(self._changed_permits)
         self._changed_cells.clear()

@@ -36,8 +36,11 @@ __all__ = ["Committer"]
 BATCH: Final = 256
 """So many requests at most share a transaction."""
 
-GATHER: Final = 0.00005
-"""Seconds between two looks at whether more requests come in: a fraction of a durable commit."""
+PAUSE: Final = 0.00005
+"""Seconds between two looks at whether something has come: a fraction of a durable commit."""
+
+PATIENCE: Final = 0.002
+"""For so many seconds a thread looks itself for the lock of the processes: a few commits long."""
 
 
 class Committer:
@@ -102,11 +105,11 @@ class Committer:
             return True
 
     def _commit_alone(self, ticket: Ticket) -> bool:
-        """Commit in this thread; if another process has the lock, be the first in the queue."""
+        """Commit in this thread; if other processes keep the lock, be the first in the queue."""
         lock = self._database.lock
         blocked = False
         try:
-            blocked = not lock.try_acquire()
+            blocked = not lock.try_acquire(PATIENCE, pause=PAUSE)
             if not blocked:
                 try:
                     self._commit(lambda: [ticket])
@@ -220,7 +223,7 @@ class Committer:
         seen = -1
         while seen < len(self._queue) < expected:
             seen = len(self._queue)
-            time.sleep(GATHER)
+            time.sleep(PAUSE)
 
     def _take(self) -> list[Ticket]:
         with self._mutex:
@@ -324,16 +327,17 @@ class Committer:
             time.sleep(0.001)
         with self._mutex:
             idle, self._turn = self._turn is None, self
-        if idle and self._database.lock.acquire_within(max(0.0, deadline - time.monotonic())):
-            with suppress(LedgerError):  # what was answered is durable as it is
-                self._database.fold(closing=True)
-            self._database.lock.release()
-        error = LedgerError(f"the ledger {self._database.path} was closed before its turn came")
-        self._deliver(self._conclude(self._take(), (), error))
+        lock = self._database.lock
+        with suppress(LedgerError):  # what was answered is durable as it is
+            if idle and lock.try_acquire(deadline - time.monotonic(), pause=0.002):
+                try:
+                    self._database.fold(closing=True)
+                finally:
+                    lock.release()
         self._database.close()
         self._closed = True
         if self._thread is None:
-            self._database.lock.close()
+            lock.close()
         else:
             self._signals.put(None)  # it may be waiting for the lock; it lets go of it itself
             if self._thread is not current_thread():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,9 @@ FOLD_ENTRIES: Final = 512
 FOLD_BULK: Final = 8_000_000
 """…or characters of them, whichever comes first."""
 
+LOOK: Final = 0.05
+"""Seconds between two looks at whether the file is still in its place."""
+
 _T = TypeVar("_T")
 
 
@@ -40,7 +44,6 @@ class Database:
 
     def __init__(self, path: Path, *, synchronous: str, timeout: float) -> None:
         self.path = path
-        self._name = str(path)
         self.lock = LockFile(path.with_name(path.name + "-lock"))
         self.fold_due = False
         self.floor = 0
@@ -50,6 +53,7 @@ class Database:
         self._guard = Lock()
         self._opened: tuple[sqlite3.Connection, SqliteBooks] | None = None
         self._inode: tuple[int, int] | None = None
+        self._look_again = 0.0
         self._known = (0, GENESIS)
 
     def open(self) -> None:
@@ -59,7 +63,7 @@ class Database:
         try:
             refuse_place(self.path)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self.lock.acquire_within(self._timeout):
+            if not self.lock.try_acquire(self._timeout, pause=0.002):
                 raise LedgerError(
                     f"the ledger {self.path} was locked for {self._timeout:g} s; see who keeps "
                     f"{self.lock.path} (`fuser -v` names them), or give the ledger a longer timeout"
@@ -67,7 +71,7 @@ class Database:
             if not self.path.exists():
                 create(self.path)
             inspect(self.path)
-            self._inode = _inode(self._name)
+            self._inode = _inode(self.path)
             with self._guard:
                 connection, books = self._begin()  # the lock is not enough: may we write?
                 books.refresh()
@@ -178,11 +182,8 @@ class Database:
 
     def _begin(self) -> tuple[sqlite3.Connection, SqliteBooks]:
         connection, books = self._connection()
-        if _inode(self._name) != self._inode:
-            raise LedgerError(
-                f"the ledger {self.path} was removed or replaced while it was in use, and with it what "
-                "it had counted; put it back, or restart to begin with what is there now"
-            )
+        if time.monotonic() >= self._look_again:
+            self._look()
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -193,6 +194,15 @@ class Database:
                 ) from error
             self._fail("written", error)
         return connection, books
+
+    def _look(self) -> None:
+        """See that the file is still in its place. It costs as much as the rest of beginning."""
+        if _inode(self.path) != self._inode:
+            raise LedgerError(
+                f"the ledger {self.path} was removed or replaced while it was in use, and with it what "
+                "it had counted; put it back, or restart to begin with what is there now"
+            )
+        self._look_again = time.monotonic() + LOOK
 
     def _read(self, query: Callable[[SqliteBooks], _T]) -> _T:
         with self._guard:
@@ -251,7 +261,7 @@ _INHERITED: Final[dict[Path, tuple[str, object]]] = {}
 """Connections that a fork caught at work. They are kept: closing them would do harm too."""
 
 
-def _inode(path: str) -> tuple[int, int] | None:
+def _inode(path: Path) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:

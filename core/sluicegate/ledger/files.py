@@ -60,33 +60,33 @@ class LockFile:
     A lock between processes: flock on a file of its own beside the ledger.
 
     On the ledger itself it would be dangerous: closing any descriptor of a file drops
-    all POSIX locks that the process holds on it, and those are SQLite's. Waiting
-    processes get the lock in the order in which they asked. Not for two threads.
+    all POSIX locks that the process holds on it, and those are SQLite's. Not for two
+    threads at a time.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
 
-    def try_acquire(self) -> bool:
-        """Take the lock if nobody holds it. Raises LedgerError if there can be no lock."""
-        try:
-            self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    def try_acquire(self, seconds: float, *, pause: float) -> bool:
+        """
+        Take the lock if it becomes free within *seconds*, looking every *pause* seconds.
 
-    def acquire_within(self, seconds: float) -> bool:
-        """Take the lock if it is free within *seconds*; out of turn, and only to open the ledger."""
+        Raises LedgerError if there can be no lock.
+        """
         deadline = time.monotonic() + seconds
-        while not self.try_acquire():
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.002)
-        return True
+        while True:
+            try:
+                self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(pause)
+            else:
+                return True
 
     def __enter__(self) -> None:
-        """Take the lock, however long it takes. Raises LedgerError if there can be no lock."""
+        """Take the lock, however long it takes; first come, first served."""
         self._flock(fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:

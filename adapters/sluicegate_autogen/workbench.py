@@ -1,0 +1,249 @@
+"""A workbench whose every call is decided first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Final, NoReturn
+
+from autogen_core import CancellationToken
+from autogen_core.tools import (
+    BaseTool,
+    StaticStreamWorkbench,
+    TextResultContent,
+    ToolResult,
+    ToolSchema,
+    Workbench,
+)
+
+from sluicegate import ApprovalRequired, Denied, Gate
+
+from .arguments import Shape, Unfit
+from .call import Attempt, Done, SubjectSource, carry_out, run_of
+from .tools import guard_tools
+
+__all__ = ["GateWorkbench"]
+
+_log: Final = logging.getLogger("sluicegate")
+
+Part = Workbench | BaseTool[Any, Any] | Callable[..., Any]
+
+
+class _ToolError(Exception):
+    """A tool failed; the workbench has made a result of it."""
+
+    def __init__(self, result: ToolResult) -> None:
+        self.result = result
+        super().__init__(result.to_text("[image]"))
+
+
+class GateWorkbench(StaticStreamWorkbench):
+    """
+    Decide about every call: `AssistantAgent(…, workbench=GateWorkbench([tool, …], gate))`.
+
+    *tools* are functions, tools or workbenches, in any mixture, or one workbench. Where two
+    have a tool of the same name, the first one counts. *subject* says who calls: a
+    `Subject`, a function of the calling agent's id (None outside of a team), or None for
+    what `sluicegate.context` says. A run is one `run` of the agent or team, unless
+    `sluicegate.context` names one.
+
+    A refused call becomes a result with the reason in it, and the agent goes on. Nothing
+    is ever raised into an agent: AutoGen would wait for that call forever.
+    """
+
+    component_provider_override = "sluicegate_autogen.GateWorkbench"
+
+    # An AssistantAgent calls `call_tool_stream` of a StaticStreamWorkbench and `call_tool` of
+    # all others, so this is one that holds no tools of its own and decides in both.
+
+    def __init__(
+        self, tools: Workbench | Sequence[Part], gate: Gate, *, subject: SubjectSource = None
+    ) -> None:
+        super().__init__([])
+        given = [tools] if isinstance(tools, Workbench) else list(tools)
+        own = guard_tools([t for t in given if not isinstance(t, Workbench)], gate, subject=subject)
+        names = [tool.name for tool in own]
+        if len(set(names)) < len(names):
+            raise ValueError(f"tool names must be unique: {', '.join(sorted(names))}")
+        self.gate = gate
+        self.parts: list[Workbench] = [part for part in given if isinstance(part, Workbench)]
+        if own:
+            self.parts.insert(0, StaticStreamWorkbench(own))
+        self._subject = subject
+        self._models = {tool.name: tool.args_type() for tool in own}
+        self._known: dict[str, tuple[Workbench, Shape]] = {}
+        self._listed: list[ToolSchema] = []
+
+    async def list_tools(self) -> list[ToolSchema]:
+        """
+        The tools of all parts, each name once.
+
+        Where they cannot be asked any more, the last answer stands: an agent asks in the
+        midst of a call as well, and would hang.
+        """
+        found: dict[str, tuple[Workbench, ToolSchema]] = {}
+        try:
+            for part in self.parts:
+                for tool in await part.list_tools():
+                    found.setdefault(tool["name"], (part, tool))
+        except Exception:
+            if not self._known:
+                raise
+            _log.exception("the tools could not be listed; the last list stands")
+            return list(self._listed)
+        self._known = {name: (part, self._shape(tool)) for name, (part, tool) in found.items()}
+        self._listed = [tool for _, tool in found.values()]
+        return list(self._listed)
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        cancellation_token: CancellationToken | None = None,
+        call_id: str | None = None,
+    ) -> ToolResult:
+        """Decide, and call the tool if it may run; the last word is always a ToolResult."""
+        answers = self._answers(name, arguments, cancellation_token, call_id, stream=False)
+        async with aclosing(answers) as items:
+            result: ToolResult = [item async for item in items][-1]
+            return result
+
+    async def call_tool_stream(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        cancellation_token: CancellationToken | None = None,
+        call_id: str | None = None,
+    ) -> AsyncGenerator[Any | ToolResult, None]:
+        """`call_tool`, with what the tool streams on the way."""
+        answers = self._answers(name, arguments, cancellation_token, call_id, stream=True)
+        async with aclosing(answers) as items:
+            async for item in items:
+                yield item
+
+    async def _answers(
+        self,
+        name: str,
+        arguments: Any,
+        token: CancellationToken | None,
+        call_id: str | None,
+        *,
+        stream: bool,
+    ) -> AsyncGenerator[Any, None]:
+        """What the tool streams, and last a ToolResult, whatever happens."""
+        try:
+            async with aclosing(self._calls(name, arguments, token, call_id, stream)) as items:
+                async for item in items:
+                    yield _result(name, item) if isinstance(item, Done) else item
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except _ToolError as error:
+            yield error.result
+        except asyncio.CancelledError:
+            # By the token it is the agent that is cancelled, and it waits for an answer;
+            # otherwise whoever awaits this call has cancelled it, and waits for that.
+            if token is None or not token.is_cancelled():
+                raise
+            yield _failed(name, f"{name} was cancelled; whether it took effect is not known")
+        except (Denied, ApprovalRequired) as refusal:
+            yield _failed(name, str(refusal))
+        except BaseException as error:  # noqa: BLE001 - the agent would hang
+            _log.exception("a call of %s failed", name)
+            yield _failed(name, str(error) or type(error).__name__)
+
+    async def _calls(
+        self,
+        name: str,
+        arguments: Any,
+        token: CancellationToken | None,
+        call_id: str | None,
+        stream: bool,
+    ) -> AsyncGenerator[Any, None]:
+        if name not in self._known:
+            await self.list_tools()
+        part, shape = self._known.get(name, (None, None))
+        attempt = Attempt(
+            gate=self.gate,
+            subject=self._subject,
+            name=name,
+            sent={} if arguments is None else arguments,
+            call_id=call_id,
+            run=run_of(token, call_id),
+            shape=shape,
+            flaw=Unfit("unknown_tool", f"no workbench has a tool {name!r:.120}")
+            if part is None
+            else None,
+        )
+
+        async def body(permitted: Any, emit: Callable[[Any], None]) -> Done:
+            result: Any = None
+            if stream and isinstance(part, StaticStreamWorkbench):
+                async for item in part.call_tool_stream(name, permitted, token, call_id):
+                    if isinstance(item, ToolResult):
+                        result = item
+                    else:
+                        emit(item)
+            elif part is not None:
+                result = await part.call_tool(name, permitted, token, call_id)
+            if not isinstance(result, ToolResult):
+                raise TypeError(
+                    f"the workbench of {name} gave a {type(result).__qualname__} and no ToolResult"
+                )
+            if result.is_error:
+                raise _ToolError(result)
+            return Done(result, result.to_text("[image]"))
+
+        async with aclosing(carry_out(attempt, token, body, offer=True)) as items:
+            async for item in items:
+                yield item
+
+    def _shape(self, tool: ToolSchema) -> Shape:
+        _, known = self._known.get(tool["name"], (None, None))
+        if known is not None and known.tool == tool:
+            return known
+        return Shape(tool, self._models.get(tool["name"]))
+
+    # --- the rest of a workbench --------------------------------------------------------------
+
+    async def start(self) -> None:
+        for part in self.parts:
+            await part.start()
+
+    async def stop(self) -> None:
+        for part in reversed(self.parts):
+            await part.stop()
+
+    async def reset(self) -> None:
+        for part in self.parts:
+            await part.reset()
+
+    async def save_state(self) -> Mapping[str, Any]:
+        return {"parts": [await part.save_state() for part in self.parts]}
+
+    async def load_state(self, state: Mapping[str, Any]) -> None:
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            await part.load_state(saved)
+
+    def _to_config(self) -> NoReturn:
+        raise NotImplementedError(
+            "a GateWorkbench has no configuration: what was loaded from it would run without a gate. "
+            "Serialise the workbench inside of it, and put a gate around it after loading"
+        )
+
+    @classmethod
+    def _from_config(cls, config: Any) -> NoReturn:
+        raise NotImplementedError(
+            "a GateWorkbench cannot be loaded: there is no gate in a configuration"
+        )
+
+
+def _result(name: str, done: Done) -> ToolResult:
+    if isinstance(done.value, ToolResult):
+        return done.value
+    return ToolResult(name=name, result=[TextResultContent(content=done.text)])
+
+
+def _failed(name: str, text: str) -> ToolResult:
+    return ToolResult(name=name, result=[TextResultContent(content=text)], is_error=True)
