@@ -16,7 +16,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 COVERED = "3.11"  # one Python measures; the others would only be slower
-FRAMEWORKS = ("langchain",)
+FRAMEWORKS = {"langchain": "langchain", "autogen": "autogen_agentchat", "crewai": "crewai"}
+"""The extras, and a module by which each is known to be installed."""
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
@@ -25,7 +26,17 @@ nox.options.reuse_existing_virtualenvs = True
 # The default sessions use the Python that runs nox, so nothing is missing there;
 # `nox -s core` takes each Python that this machine has.
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = [f"core-{HERE}", "langchain", "types", "lint", "docs", "build"]
+nox.options.sessions = [
+    f"core-{HERE}",
+    "langchain",
+    "autogen(newest)",
+    "crewai(newest)",
+    "together",
+    "types",
+    "lint",
+    "docs",
+    "build",
+]
 
 
 def group(name: str) -> list[str]:
@@ -60,7 +71,7 @@ def must_be_absent(session: nox.Session, *modules: str) -> None:
 def core(session: nox.Session) -> None:
     """The core's tests, with no framework installed."""
     session.install("-e.", *group("test"))
-    must_be_absent(session, *FRAMEWORKS)
+    must_be_absent(session, *FRAMEWORKS.values())
     if session.python != COVERED or session.posargs:
         session.run("pytest", *session.posargs)
         return
@@ -74,7 +85,7 @@ def core(session: nox.Session) -> None:
 def core_oldest(session: nox.Session) -> None:
     """The core's tests with every dependency at its lower bound."""
     session.install("-e.", *group("test"), *oldest())
-    must_be_absent(session, *FRAMEWORKS)
+    must_be_absent(session, *FRAMEWORKS.values())
     session.run("pytest", *session.posargs)
 
 
@@ -84,15 +95,57 @@ def framework_tests(session: nox.Session, framework: str, versions: str) -> None
     if not files:
         session.error(f"there is no tests/**/test_{framework}*.py")
     pins = oldest(framework) if versions == "oldest" else []
-    session.install(f"-e.[{framework}]", *group("test"), *pins)
+    session.install(f"-e.[{framework}]", *group("test"), *servers(framework), *pins)
     session.run("pytest", *files, *session.posargs)
 
 
+def servers(*frameworks: str) -> list[str]:
+    """What the tests of *frameworks* need to start real MCP servers."""
+    return group("mcp") if {"autogen", "crewai"}.intersection(frameworks) else []
+
+
+VERSIONS = nox.parametrize("versions", [nox.param(name, id=name) for name in ("newest", "oldest")])
+
+
 @nox.session
-@nox.parametrize("versions", [nox.param(name, id=name) for name in ("newest", "oldest")])
+@VERSIONS
 def langchain(session: nox.Session, versions: str) -> None:
     """The LangChain adapter on the newest and on the oldest versions that it supports."""
     framework_tests(session, "langchain", versions)
+
+
+@nox.session
+@VERSIONS
+def autogen(session: nox.Session, versions: str) -> None:
+    """The AutoGen adapter on the newest and on the oldest versions that it supports."""
+    framework_tests(session, "autogen", versions)
+
+
+@nox.session
+@VERSIONS
+def crewai(session: nox.Session, versions: str) -> None:
+    """The CrewAI adapter on the newest and on the oldest versions that it supports."""
+    framework_tests(session, "crewai", versions)
+
+
+@nox.session
+def together(session: nox.Session) -> None:
+    """All frameworks in one environment: the contract over each, and the examples."""
+    session.install("-e.[all]", *group("test"), *servers(*FRAMEWORKS))
+    files = [f for name in FRAMEWORKS for f in tests_of(name) if "contract" in f or "adapters" not in f]
+    session.run("pytest", *files, *session.posargs)
+
+
+@nox.session(default=False)
+def matrix(session: nox.Session) -> None:
+    """Everything: each Python, each framework, newest and oldest."""
+    for python in PYTHONS:
+        session.notify(f"core-{python}")
+    for framework in FRAMEWORKS:
+        for versions in ("newest", "oldest"):
+            session.notify(f"{framework}({versions})")
+    for name in ("core_oldest", "together", "types", "lint", "docs", "build"):
+        session.notify(name)
 
 
 @nox.session

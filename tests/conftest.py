@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from hypothesis import HealthCheck, settings
 
 # A test file that is named for a framework needs it; all others run without any.
-FRAMEWORKS = ("langchain",)
-collect_ignore_glob = [f"*test_{name}*.py" for name in FRAMEWORKS if find_spec(name) is None]
+FRAMEWORKS = {"langchain": "langchain", "autogen": "autogen_agentchat", "crewai": "crewai"}
+collect_ignore_glob = [
+    f"*test_{name}*.py" for name, module in FRAMEWORKS.items() if find_spec(module) is None
+]
 
 
 def pytest_report_header() -> list[str]:

@@ -44,7 +44,9 @@ def _spellings(name: str, field: FieldInfo) -> set[str]:
     """All names by which pydantic may take a field."""
     found: set[Any] = {name, field.alias, field.validation_alias}
     if isinstance(field.validation_alias, AliasChoices):
-        found |= {c.path[0] if isinstance(c, AliasPath) else c for c in field.validation_alias.choices}
+        found |= {
+            c.path[0] if isinstance(c, AliasPath) else c for c in field.validation_alias.choices
+        }
     elif isinstance(field.validation_alias, AliasPath):
         found.add(field.validation_alias.path[0])
     return {spelling for spelling in found if isinstance(spelling, str)}

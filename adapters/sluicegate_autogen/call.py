@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
@@ -27,19 +26,30 @@ from sluicegate import (
     current,
     thaw,
 )
-from sluicegate.adapting import Attempt, Underway, arecord, inside, record, recorded_text
+from sluicegate.adapting import (
+    Attempt,
+    SubjectSource,
+    Underway,
+    arecord,
+    inside,
+    record,
+    recorded_text,
+)
 from sluicegate.clock import random_id
 from sluicegate.decision import Code
 
+from .arguments import Arguments
+
 __all__ = [
-    "CALL",
+    "UNDERWAY",
     "Answer",
+    "Body",
+    "Call",
     "Done",
     "Interrupted",
     "caller",
     "carry_out",
     "decide",
-    "passing",
     "run_of",
     "settle",
 ]
@@ -70,7 +80,7 @@ class Interrupted(Exception):
 Body: TypeAlias = Callable[[Any, Callable[[Any], None]], Coroutine[Any, Any, Done]]
 """Runs a tool with the permitted arguments, and emits what it streams on the way."""
 
-CALL: Final[ContextVar[Underway | None]] = ContextVar("sluicegate_autogen", default=None)
+UNDERWAY: Final[ContextVar[Underway | None]] = ContextVar("sluicegate_autogen", default=None)
 """The permitted call around this code. The guard nearest to the function settles it: see `settle`."""
 
 _RUNS: Final[WeakKeyDictionary[CancellationToken, str]] = WeakKeyDictionary()
@@ -93,7 +103,7 @@ def run_of(token: CancellationToken | None, call_id: str | None) -> str | None:
     A call with an id inside of a running tool is that of an agent in the tool: a run
     of its own, named after the permit that it runs under.
     """
-    named, outer = current().run, CALL.get()
+    named, outer = current().run, UNDERWAY.get()
     if outer is not None and outer.proposal.run == named:
         return named if call_id is None else outer.permit.id
     if named is not None or token is None:
@@ -101,15 +111,41 @@ def run_of(token: CancellationToken | None, call_id: str | None) -> str | None:
     return _RUNS.setdefault(token, random_id())
 
 
-def passing(gate: Gate, tool: str, call_id: str | None, sent: Any) -> Underway | None:
-    """This very call, if *gate* permitted it on its way here."""
-    call = CALL.get()
-    if call is None or call.gate is not gate or call.args != sent:
-        return None
-    return call if (call.proposal.tool, call.proposal.call_id) == (tool, call_id) else None
+class Call(NamedTuple):
+    """A tool call, as AutoGen hands it over."""
+
+    tool: str
+    sent: Any
+    call_id: str | None
+    run: str | None
+
+    def attempt(
+        self, subject: SubjectSource, agent: AgentId | None, shape: Callable[[], Arguments | None]
+    ) -> Attempt:
+        """The call by *agent* as a proposal."""
+        return Attempt(
+            self.tool,
+            self.sent,
+            source="autogen",
+            subject=subject,
+            offered=agent,
+            run=self.run,
+            call_id=self.call_id,
+            shape=shape,
+        )
+
+    def around(self, gate: Gate) -> Underway | None:
+        """This very call, if *gate* permitted it on its way here."""
+        outer = UNDERWAY.get()
+        if outer is None or outer.gate is not gate or outer.args != self.sent:
+            return None
+        same = (outer.proposal.tool, outer.proposal.call_id) == (self.tool, self.call_id)
+        return outer if same else None
 
 
-async def decide(gate: Gate, attempt: Attempt, token: CancellationToken | None) -> Permit | Recorded:
+async def decide(
+    gate: Gate, attempt: Attempt, token: CancellationToken | None
+) -> Permit | Recorded:
     """Ask *gate*; raises Denied, ApprovalRequired or Interrupted, and then nothing runs."""
     tool, run = attempt.proposal.tool, attempt.proposal.run
     if run in _ENDED.get(gate, ()):
@@ -136,27 +172,106 @@ async def decide(gate: Gate, attempt: Attempt, token: CancellationToken | None) 
 
 async def carry_out(
     gate: Gate,
-    attempt: Callable[[], Attempt],
+    subject: SubjectSource,
+    call: Call,
+    shape: Callable[[], Arguments],
     body: Body,
     *,
-    passed: Underway | None,
     token: CancellationToken | None,
     nearest: bool,
 ) -> AsyncGenerator[Any, None]:
     """
-    Decide, unless the call was permitted on its way here and *passed*, and run *body* if it
-    may: gives what it emits, and then what is Done.
+    Decide about *call*, unless that was done on its way here, and run *body* if it may:
+    gives what it emits, and then what is Done.
 
-    *nearest* says that there can be no other guard between this one and the function.
-    Raises what `decide` raises where it did not run, and whatever it raised.
+    *nearest* says that no other guard is between this one and the function. Raises what
+    `decide` raises where it did not run, and whatever it raised.
     """
-    if passed is not None and nearest and not passed.pass_by(_SETTLER):
-        passed = None  # somebody else runs that one
-    with ExitStack() as around:
-        if passed is None:
-            made = attempt()
-            answer = await decide(gate, made, token)
-            if isinstance(answer, Recorded):
-                text = recorded_text(answer)
-                yield Done(Answer(text), text)
-                return
+    outer = call.around(gate)
+    if outer is not None and outer.pass_by(_SETTLER):
+        proposal, permit, args = outer.proposal, outer.permit, outer.args
+    else:
+        made = call.attempt(subject, caller(), shape)
+        answer = await decide(gate, made, token)
+        if isinstance(answer, Recorded):
+            text = recorded_text(answer)
+            yield Done(Answer(text), text)
+            return
+        proposal, permit, args = made.proposal, answer, made.kept(answer)
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    with inside(gate, proposal, permit, args) as here:
+        if nearest:
+            here.pass_by(_SETTLER)  # or the function could call itself under the same permit
+        mark = UNDERWAY.set(here)
+        task = asyncio.ensure_future(body(thaw(args), events.put_nowait))  # in this context
+        UNDERWAY.reset(mark)
+    task.add_done_callback(lambda _: events.put_nowait(_END))
+    try:
+        while (event := await events.get()) is not _END:
+            yield event
+    except BaseException:  # the caller was cancelled, or wants no more of it
+        task.cancel()
+        try:
+            await asyncio.wait({task})
+        finally:
+            if nearest or here.pass_by(_SETTLER):
+                record(gate, permit, outcome(permit, _ending(task)))
+        raise
+    ending = _ending(task)
+    if nearest or here.pass_by(_SETTLER):
+        await asyncio.shield(arecord(gate, permit, outcome(permit, ending)))
+    if isinstance(ending, asyncio.CancelledError):
+        message = f"{proposal.tool} was cancelled; whether it took effect is not known"
+        raise Interrupted(message) from ending
+    if isinstance(ending, BaseException):
+        raise ending
+    yield ending
+
+
+async def settle(call: Underway, ending: Done | BaseException) -> None:
+    """Settle the permit of *call*, unless a guard that is nearer to the function has done so."""
+    if call.pass_by(_SETTLER):
+        await arecord(call.gate, call.permit, outcome(call.permit, ending))
+
+
+def outcome(permit: Permit, ending: Done | BaseException) -> Outcome:
+    """What it means that a tool ended so."""
+    return (
+        permit.outcome_of(ending) if isinstance(ending, BaseException) else Succeeded(ending.text)
+    )
+
+
+def _ending(task: asyncio.Task[Done]) -> Done | BaseException:
+    if not task.done() or task.cancelled():
+        return asyncio.CancelledError("cancelled")
+    error = task.exception()
+    return task.result() if error is None else error
+
+
+async def _unless_cancelled(
+    asking: Coroutine[Any, Any, Decision], token: CancellationToken | None
+) -> Decision:
+    """What the gate says; it may make a call wait for a slot, and *token* ends that."""
+    answer: asyncio.Future[Decision] = asyncio.ensure_future(asking)
+    if token is not None:
+        answer = token.link_future(answer)
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if token is None or not token.is_cancelled():
+            raise
+        raise Interrupted(
+            "the call was cancelled before it was permitted; it did not run"
+        ) from None
+
+
+def _refusal(tool: str, code: Code, message: str, *, final: bool = False) -> Deny:
+    return Deny(tool=tool, reasons=(Reason(code, "autogen", message),), final=final)
+
+
+def _end(gate: Gate, run: str) -> None:
+    """Remember that *run* is over: AutoGen has no way to stop an agent from inside of a tool."""
+    ended = _ENDED.setdefault(gate, {})
+    ended[run] = None
+    if len(ended) > _ENDED_RUNS:
+        del ended[next(iter(ended))]

@@ -13,10 +13,11 @@ from autogen_core.tool_agent import ToolException
 from autogen_core.tools import Tool
 
 from sluicegate import ApprovalRequired, Denied, Gate, NotCanonical, Recorded, thaw
+from sluicegate.adapting import SubjectSource, Underway, Unfit, recorded_text
 from sluicegate.canonical import loads
 
-from .arguments import Shape, Unfit
-from .call import UNDERWAY, Attempt, Done, SubjectSource, Underway, arecord, recorded_text, run_of
+from .arguments import Arguments, arguments_of
+from .call import UNDERWAY, Call, Done, decide, run_of, settle
 
 __all__ = ["GateInterventionHandler"]
 
@@ -59,8 +60,9 @@ class GateInterventionHandler(DefaultInterventionHandler):
         self._gate = gate
         self._subject = subject
         self._run = run
-        self._shapes = {tool.name: Shape(tool.schema, tool.args_type()) for tool in tools}
+        self._arguments = {t.name: arguments_of(t.schema, t.args_type()) for t in tools}
         self._underway: dict[tuple[AgentId, AgentId | None, str], Underway] = {}
+        self._last: Underway | None = None
 
     async def on_send(
         self, message: Any, *, message_context: MessageContext, recipient: AgentId
@@ -69,16 +71,15 @@ class GateInterventionHandler(DefaultInterventionHandler):
         self._leave()
         if not isinstance(message, FunctionCall):
             return message
-        sender = message_context.sender
-        attempt = self._attempt(message, sender)
-        call = attempt.permitted()  # by another handler of the same gate
-        if call is None:
-            call = await self._decided(attempt, message_context)
-            self._underway[recipient, sender, message.id] = call
-            UNDERWAY.set(call)  # the task that delivers the message keeps a copy of this context
-        if call.permit.observed:
+        call, flaw = self._call(message, message_context.sender)
+        around = call.around(self._gate)  # permitted by another handler of the same gate
+        if around is None:
+            around = await self._decided(call, flaw, message_context)
+            self._underway[recipient, message_context.sender, message.id] = self._last = around
+            UNDERWAY.set(around)  # the task that delivers the message keeps a copy of this context
+        if around.permit.observed:
             return message
-        return FunctionCall(message.id, json.dumps(thaw(call.args)), message.name)
+        return FunctionCall(message.id, json.dumps(thaw(around.args)), message.name)
 
     async def on_publish(self, message: Any, *, message_context: MessageContext) -> Any:
         """Refuse a published call: every subscriber would run it, and nobody would hear of it."""
@@ -98,48 +99,47 @@ class GateInterventionHandler(DefaultInterventionHandler):
             call = self._underway.pop((sender, recipient, message.call_id), None)
             if call is not None:
                 done = Done(message, message.content)
-                await arecord(call, _ToolFailed(message.content) if message.is_error else done)
+                await settle(call, _ToolFailed(message.content) if message.is_error else done)
         return message
 
-    def _attempt(self, message: FunctionCall, sender: AgentId | None) -> Attempt:
+    def _call(self, message: FunctionCall, sender: AgentId | None) -> tuple[Call, Unfit | None]:
         sent, flaw = None, None
         try:
             sent = loads(message.arguments)
         except NotCanonical as error:
-            flaw = Unfit(
-                "args_not_canonical",
-                f"the arguments are no JSON that can be decided about: {error}",
-            )
+            problem = f"the arguments are no JSON that can be decided about: {error}"
+            flaw = Unfit("args_not_canonical", problem)
         run = self._run(sender) if callable(self._run) else self._run
-        run = run_of(None, message.id) if run is None else run
-        return Attempt(
-            gate=self._gate,
-            subject=self._subject,
-            name=message.name,
-            sent=sent,
-            call_id=message.id,
-            run=run,
-            shape=self._shapes.get(message.name),
-            flaw=flaw,
-            agent=sender,
-        )
+        return Call(message.name, sent, message.id, run or run_of(None, message.id)), flaw
 
-    async def _decided(self, attempt: Attempt, where: MessageContext) -> Underway:
+    async def _decided(self, call: Call, flaw: Unfit | None, where: MessageContext) -> Underway:
         """The call, permitted; raises where it is not."""
+
+        def shape() -> Arguments | None:
+            if flaw is not None:
+                raise flaw
+            return self._arguments.get(call.tool)
+
+        attempt = call.attempt(self._subject, where.sender, shape)
         try:
-            answer = await attempt.decide(where.cancellation_token, by=self)
+            answer = await decide(self._gate, attempt, where.cancellation_token)
         except (Denied, ApprovalRequired) as refusal:
-            raise _Refused(attempt.call_id or "", str(refusal), attempt.name) from refusal
+            raise _Refused(call.call_id or "", str(refusal), call.tool) from refusal
         if isinstance(answer, Recorded):
-            text = f"{attempt.name} was called before and was not run again; it gave: {recorded_text(answer)}"
-            raise _Refused(attempt.call_id or "", text, attempt.name)
-        return answer
+            text = f"{call.tool} was not run again: it was called before, and gave: {recorded_text(answer)}"
+            raise _Refused(call.call_id or "", text, call.tool)
+        return Underway(
+            gate=self._gate,
+            proposal=attempt.proposal,
+            permit=answer,
+            args=attempt.kept(answer),
+            outer=UNDERWAY.get(),
+        )
 
     def _leave(self) -> None:
         """Forget the call that the last message was about; its own task remembers it."""
-        call = UNDERWAY.get()
-        if call is not None and call.by is self:
-            UNDERWAY.set(call.outer)
+        if self._last is not None and UNDERWAY.get() is self._last:
+            UNDERWAY.set(self._last.outer)
         now = time.time_ns() // 1000
         for key in [key for key, old in self._underway.items() if old.permit.expires_at < now]:
             del self._underway[

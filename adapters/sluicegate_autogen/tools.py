@@ -15,13 +15,12 @@ from autogen_core.tools import BaseTool, FunctionTool, StreamTool, ToolSchema
 from pydantic import BaseModel
 
 from sluicegate import Gate
+from sluicegate.adapting import SubjectSource
 
-from .arguments import Shape
-from .call import Answer, Attempt, Done, Interrupted, SubjectSource, caller, carry_out, run_of
+from .arguments import arguments_of
+from .call import Answer, Body, Call, Done, Interrupted, caller, carry_out, run_of
 
 __all__ = ["GuardedTool", "guard_tools"]
-
-Emit = Callable[[Any], None]
 
 
 def guard_tools(
@@ -35,7 +34,8 @@ def guard_tools(
 
     A call that is refused raises Denied or ApprovalRequired, which AutoGen's workbenches
     make a result of with the reason in it. Plain functions become a `FunctionTool`, as in
-    an `AssistantAgent`. Raises TypeError for a tool that another gate guards already.
+    an `AssistantAgent`. *subject* may be a function of the calling agent's id. Raises
+    TypeError for what is no tool, and for a tool that another gate guards already.
     """
     return [_guarded(tool, gate, subject) for tool in tools]
 
@@ -46,9 +46,7 @@ def _guarded(
     if isinstance(tool, GuardedTool):
         if tool.gate is gate:
             return tool
-        raise TypeError(
-            f"{tool.name} is guarded by another gate already; guard the tool inside of it"
-        )
+        raise TypeError(f"{tool.name} is guarded by another gate already; guard its .tool instead")
     if not isinstance(tool, BaseTool):
         if not callable(tool):
             raise TypeError(f"{tool!r:.80} is no tool; give a BaseTool or a function")
@@ -58,14 +56,14 @@ def _guarded(
 
 
 class GuardedTool(BaseTool[Any, Any]):
-    """A tool behind a gate. All but its calls is that of the tool itself."""
+    """A tool behind a gate. All but its calls is that of the *tool* itself."""
 
     def __init__(self, tool: BaseTool[Any, Any], gate: Gate, subject: SubjectSource) -> None:
         super().__init__(tool.args_type(), tool.return_type(), tool.name, tool.description)
         self.tool = tool
         self.gate = gate
         self._subject = subject
-        self._shape = Shape(tool.schema, tool.args_type())
+        self._arguments = arguments_of(tool.schema, tool.args_type())
 
     @property
     def schema(self) -> ToolSchema:
@@ -87,7 +85,7 @@ class GuardedTool(BaseTool[Any, Any]):
         cancellation_token: CancellationToken,
         call_id: str | None = None,
     ) -> Any:
-        async def body(permitted: Any, _: Emit) -> Done:
+        async def body(permitted: Any, _: Callable[[Any], None]) -> Done:
             value = await self.tool.run_json(permitted, cancellation_token, call_id=call_id)
             return Done(value, self.tool.return_value_as_string(value))
 
@@ -95,20 +93,21 @@ class GuardedTool(BaseTool[Any, Any]):
             return [item async for item in items][-1]
 
     async def _carried_out(
-        self, args: Any, token: CancellationToken, call_id: str | None, body: Any
+        self, args: Any, token: CancellationToken, call_id: str | None, body: Body
     ) -> AsyncGenerator[Any, None]:
         """What *body* emits, and then what it gives, if the gate lets it."""
-        attempt = Attempt(
-            gate=self.gate,
-            subject=self._subject,
-            name=self.name,
-            sent=args,
-            call_id=call_id,
-            run=run_of(token if _one_for_a_run() else None, call_id),
-            shape=self._shape,
+        run = run_of(token if _one_for_a_run() else None, call_id)
+        items = carry_out(
+            self.gate,
+            self._subject,
+            Call(self.name, args, call_id, run),
+            lambda: self._arguments,
+            body,
+            token=token,
+            nearest=True,
         )
         try:
-            async with aclosing(carry_out(attempt, token, body, offer=False)) as items:
+            async with aclosing(items):
                 async for item in items:
                     yield item.value if isinstance(item, Done) else item
         except asyncio.CancelledError:
@@ -124,8 +123,8 @@ class GuardedTool(BaseTool[Any, Any]):
 
     def _to_config(self) -> NoReturn:
         raise NotImplementedError(
-            f"{self.name} is guarded, and its gate has no place in a configuration: what was loaded "
-            "from it would run without one. Serialise the tool itself, and guard it after loading"
+            f"{self.name} is guarded, and a configuration has no place for a gate: what was loaded "
+            "from it would run without one; serialise its .tool, and guard that after loading"
         )
 
 
@@ -140,13 +139,13 @@ class GuardedStreamTool(GuardedTool):
     ) -> AsyncGenerator[Any, None]:
         tool: Any = self.tool
 
-        async def body(permitted: Any, emit: Emit) -> Done:
-            held: list[Any] = []
+        async def body(permitted: Any, emit: Callable[[Any], None]) -> Done:
+            held: list[Any] = []  # the last item is what the tool gives
             async for item in tool.run_json_stream(permitted, cancellation_token, call_id=call_id):
-                held.append(item)
-                if len(held) > 1:
-                    emit(held.pop(0))
-            value = held[0] if held else None  # the last one is what the tool gives
+                for event in held:
+                    emit(event)
+                held = [item]
+            value = held[0] if held else None
             return Done(value, tool.return_value_as_string(value))
 
         async with aclosing(self._carried_out(args, cancellation_token, call_id, body)) as items:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from autogen_core import CancellationToken
 from autogen_core.tools import (
@@ -19,9 +19,10 @@ from autogen_core.tools import (
 )
 
 from sluicegate import ApprovalRequired, Denied, Gate
+from sluicegate.adapting import SubjectSource, Unfit
 
-from .arguments import Shape, Unfit
-from .call import Attempt, Done, SubjectSource, carry_out, run_of
+from .arguments import Arguments, arguments_of
+from .call import Call, Done, carry_out, run_of
 from .tools import guard_tools
 
 __all__ = ["GateWorkbench"]
@@ -29,6 +30,14 @@ __all__ = ["GateWorkbench"]
 _log: Final = logging.getLogger("sluicegate")
 
 Part = Workbench | BaseTool[Any, Any] | Callable[..., Any]
+
+
+class _Listed(NamedTuple):
+    """A tool, and the workbench that has it."""
+
+    part: Workbench
+    tool: ToolSchema
+    arguments: Arguments
 
 
 class _ToolError(Exception):
@@ -43,8 +52,8 @@ class GateWorkbench(StaticStreamWorkbench):
     """
     Decide about every call: `AssistantAgent(…, workbench=GateWorkbench([tool, …], gate))`.
 
-    *tools* are functions, tools or workbenches, in any mixture, or one workbench. Where two
-    have a tool of the same name, the first one counts. *subject* says who calls: a
+    *tools* are functions, tools or workbenches, in any mixture, or one workbench. Of two
+    workbenches with a tool of one name the first counts, and before both a tool of its own. *subject* says who calls: a
     `Subject`, a function of the calling agent's id (None outside of a team), or None for
     what `sluicegate.context` says. A run is one `run` of the agent or team, unless
     `sluicegate.context` names one.
@@ -73,8 +82,7 @@ class GateWorkbench(StaticStreamWorkbench):
             self.parts.insert(0, StaticStreamWorkbench(own))
         self._subject = subject
         self._models = {tool.name: tool.args_type() for tool in own}
-        self._known: dict[str, tuple[Workbench, Shape]] = {}
-        self._listed: list[ToolSchema] = []
+        self._listed: dict[str, _Listed] = {}
 
     async def list_tools(self) -> list[ToolSchema]:
         """
@@ -83,19 +91,20 @@ class GateWorkbench(StaticStreamWorkbench):
         Where they cannot be asked any more, the last answer stands: an agent asks in the
         midst of a call as well, and would hang.
         """
-        found: dict[str, tuple[Workbench, ToolSchema]] = {}
         try:
-            for part in self.parts:
-                for tool in await part.list_tools():
-                    found.setdefault(tool["name"], (part, tool))
+            found = [(part, tool) for part in self.parts for tool in await part.list_tools()]
         except Exception:
-            if not self._known:
+            if not self._listed:
                 raise
             _log.exception("the tools could not be listed; the last list stands")
-            return list(self._listed)
-        self._known = {name: (part, self._shape(tool)) for name, (part, tool) in found.items()}
-        self._listed = [tool for _, tool in found.values()]
-        return list(self._listed)
+        else:
+            known, self._listed = self._listed, {}
+            for part, tool in found:
+                old = known.get(tool["name"])
+                if old is None or old.part is not part or old.tool != tool:
+                    old = _Listed(part, tool, arguments_of(tool, self._models.get(tool["name"])))
+                self._listed.setdefault(tool["name"], old)
+        return [listed.tool for listed in self._listed.values()]
 
     async def call_tool(
         self,
@@ -161,21 +170,15 @@ class GateWorkbench(StaticStreamWorkbench):
         call_id: str | None,
         stream: bool,
     ) -> AsyncGenerator[Any, None]:
-        if name not in self._known:
+        if name not in self._listed:
             await self.list_tools()
-        part, shape = self._known.get(name, (None, None))
-        attempt = Attempt(
-            gate=self.gate,
-            subject=self._subject,
-            name=name,
-            sent={} if arguments is None else arguments,
-            call_id=call_id,
-            run=run_of(token, call_id),
-            shape=shape,
-            flaw=Unfit("unknown_tool", f"no workbench has a tool {name!r:.120}")
-            if part is None
-            else None,
-        )
+        listed = self._listed.get(name)
+        part = None if listed is None else listed.part
+
+        def shape() -> Arguments:
+            if listed is None:
+                raise Unfit("unknown_tool", f"no workbench has a tool {name!r:.120}")
+            return listed.arguments
 
         async def body(permitted: Any, emit: Callable[[Any], None]) -> Done:
             result: Any = None
@@ -195,15 +198,18 @@ class GateWorkbench(StaticStreamWorkbench):
                 raise _ToolError(result)
             return Done(result, result.to_text("[image]"))
 
-        async with aclosing(carry_out(attempt, token, body, offer=True)) as items:
+        items = carry_out(
+            self.gate,
+            self._subject,
+            Call(name, {} if arguments is None else arguments, call_id, run_of(token, call_id)),
+            shape,
+            body,
+            token=token,
+            nearest=False,
+        )
+        async with aclosing(items):
             async for item in items:
                 yield item
-
-    def _shape(self, tool: ToolSchema) -> Shape:
-        _, known = self._known.get(tool["name"], (None, None))
-        if known is not None and known.tool == tool:
-            return known
-        return Shape(tool, self._models.get(tool["name"]))
 
     # --- the rest of a workbench --------------------------------------------------------------
 

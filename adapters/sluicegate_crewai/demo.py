@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, Final
 
 from crewai import Agent, Crew, Task
+from crewai.events import crewai_event_bus
 from crewai.llms.base_llm import BaseLLM
 from crewai.tools import tool
+from pydantic import Field
 
 from sluicegate import Gate, Subject
 from sluicegate.cli.scene import TASK, Script
@@ -36,7 +40,7 @@ _QUIET: Final = ("CREWAI_DISABLE_TELEMETRY", "CREWAI_TESTING", "CREWAI_DISABLE_V
 class ScriptedModel(BaseLLM):
     """A model that says what a script says, and reads the tools' answers as a model does."""
 
-    script: Any
+    script: Any = Field(exclude=True)  # whoever writes it down would play it on
 
     def supports_function_calling(self) -> bool:
         """It calls tools natively, several at once."""
@@ -102,7 +106,9 @@ def play(shop: Shop, script: Script, gate: Gate | None) -> None:
         max_iter=200,
     )
     task = Task(description=TASK, expected_output="What was done, and what was not.", agent=desk)
-    crew = Crew(agents=[desk], tasks=[task])
+    crew = Crew(agents=[desk], tasks=[task], tracing=False)
     if gate is not None:
         guard_crew(crew, gate, subject=SUBJECT)
-    crew.kickoff()
+    with contextlib.redirect_stdout(sys.stderr):  # where CrewAI says what it thinks of tracing
+        crew.kickoff()
+        crewai_event_bus.flush()

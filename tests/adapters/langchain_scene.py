@@ -14,6 +14,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import StructuredTool
 
 from sluicegate import Gate, Subject
+from sluicegate_langchain import GateMiddleware, guard_tools
 
 ACME = Subject(tenant="acme", user="ada", agent="desk")
 HELLO = {"messages": [HumanMessage("go on")]}
@@ -75,6 +76,16 @@ def sender(effects: Any, kind: str = "sync") -> StructuredTool:
 def agent(tools: Sequence[Any], *turns: list[Any], **options: Any) -> Any:
     """A real agent whose model makes the calls of *turns*."""
     return create_agent(Scripted(turns=list(turns)), list(tools), **options)
+
+
+GUARDS = pytest.mark.parametrize("guard", ["middleware", "tools"])
+
+
+def guarded(guard: str, gate: Any, made: BaseTool, *turns: Any) -> Any:
+    """An agent with one tool that is guarded in one of the two ways."""
+    if guard == "tools":
+        return agent(guard_tools([made], gate), *turns)
+    return agent([made], *turns, middleware=[GateMiddleware(gate)])
 
 
 def go(graph: Any, way: str = "invoke", given: Any = HELLO, config: Any = None) -> list[Any]:

@@ -157,7 +157,7 @@ def test_a_repeated_effect_is_told_and_not_run(refund, effects, make_gate):
     handler = GateInterventionHandler(gate, tools=[refund])
     turns = [call("refund", order="A1")], [call("refund", "c2", order="A1")]
     _, again = loop([refund], [handler], *turns)
-    assert "was not run again; it gave: refund A1 1" in again.content
+    assert "was not run again: it was called before, and gave: refund A1 1" in again.content
     assert effects.all == ["refund A1 1"]
 
 

@@ -27,7 +27,6 @@ from autogen_scene import (
     patiently,
     proposed,
     results,
-    settled,
     told,
 )
 from pydantic import BaseModel, ConfigDict, Field
@@ -203,7 +202,7 @@ def test_without_autogen_the_import_says_what_to_install():
 
 
 def test_the_policy_sees_what_the_function_receives(effects, make_gate):
-    """Defaults and nested defaults are there; what is made anew for each call is not."""
+    """By the function's own names, with defaults and nested ones; what is made anew each time is not there."""
     gate = make_gate({"tools": {"refund": {}}})
     go(
         agent(
@@ -213,7 +212,7 @@ def test_the_policy_sees_what_the_function_receives(effects, make_gate):
     )
     assert effects.all == ["A1 7 0 None"]
     assert proposed(gate)[0]["args"] == {
-        "orderId": "A1",
+        "order": "A1",
         "amount": {"eur": 7, "cents": 0},
         "note": None,
     }
@@ -316,8 +315,8 @@ def test_undeclared_arguments_go_as_the_policy_says(unknown, kept, make_gate):
     assert proposed(gate)[0]["args"] == {"text": "hello", "extra": 1}
 
 
-def test_a_default_that_its_own_schema_forbids_is_left_out(effects, make_gate):
-    """`note: str = None` is common; a call without a note is not refused for it."""
+def test_a_default_that_its_own_schema_forbids_is_no_reason_to_refuse(effects, make_gate):
+    """`note: str = None` is common, and a call without a note is a good call."""
 
     def remark(order: str, note: str = None) -> str:  # type: ignore[assignment]  # noqa: RUF013
         return effects.add(order, note)
@@ -325,7 +324,7 @@ def test_a_default_that_its_own_schema_forbids_is_left_out(effects, make_gate):
     gate = make_gate({"tools": {"remark": {}}})
     go(agent([call("remark", order="A1")], workbench=GateWorkbench([remark], gate)))
     assert effects.all == ["A1 None"]
-    assert proposed(gate)[0]["args"] == {"order": "A1"}
+    assert proposed(gate)[0]["args"] == {"order": "A1", "note": None}
 
 
 def test_values_without_a_json_form_of_their_own_are_shown_as_text(effects, make_gate):
@@ -385,29 +384,3 @@ def test_changing_the_arguments_after_the_decision_changes_nothing(make_gate):
     args["items"][:] = ["decided"]
     run_json(guard_tools([pack], gate)[0], args)
     assert seen == [["decided"], ["decided"]]
-
-
-def test_a_validator_that_is_never_sure_is_refused(make_gate):
-    """What the policy saw would not be what the function gets."""
-
-    class Odd(BaseModel):
-        number: int
-
-        def __init__(self, **data: Any) -> None:
-            super().__init__(**data)
-
-        def model_post_init(self, _: Any) -> None:
-            self.number += next(NUMBERS)
-
-    class OddTool(BaseTool[Odd, Any]):
-        async def run(self, args: Odd, cancellation_token: CancellationToken) -> Any:
-            raise AssertionError("it must not run")
-
-    gate = make_gate({"tools": {"odd": {}}})
-    messages = go(
-        agent(
-            [call("odd", number=1)], workbench=GateWorkbench([OddTool(Odd, str, "odd", "")], gate)
-        )
-    )
-    assert told(messages) == ["args_invalid"]
-    assert settled(gate) == []

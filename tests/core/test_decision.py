@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import math
 import typing
 
@@ -70,11 +71,21 @@ def test_a_decision_is_frozen(decision):
     for field in dataclasses.fields(decision):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(decision, field.name, None)
-    with pytest.raises((AttributeError, TypeError)):
-        decision.allowed = True
-    with pytest.raises(TypeError):
-        type(decision)("pay")
+    assert not hasattr(decision, "__dict__")
     assert decision == dataclasses.replace(decision)
+
+
+@EACH
+def test_a_decision_is_made_by_names(decision):
+    """No field is given by its place: two texts cannot change places unseen."""
+    parameters = inspect.signature(type(decision)).parameters.values()
+    assert {parameter.kind for parameter in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_nothing_is_only_observed_unless_it_says_so():
+    """A permit and a refusal are in force by default."""
+    assert a_permit().observed is False
+    assert Deny(tool="pay", reasons=(a_reason(),)).final is False
 
 
 # --- reasons ----------------------------------------------------------------------------------
@@ -182,7 +193,11 @@ def test_a_brief_refusal_has_codes_alone():
         (0.3, False, "The same call may be made again in 0.3 s."),
         (9.91, False, "The same call may be made again in 10 s."),
         (10.001, False, "The same call may be made again in 11 s."),
+        (120, False, "The same call may be made again in 120 s."),
+        (120.5, False, "The same call may be made again in 3 min."),
         (3600, False, "The same call may be made again in 60 min."),
+        (7140, False, "The same call may be made again in 119 min."),
+        (7141, False, "The same call may be made again in 2 h 0 min."),
         (54_673, False, "The same call may be made again in 15 h 12 min."),
         (0, False, "The same call may be made again in 0 s."),
         ("never", True, "Stop here: no further call of this run will be permitted."),

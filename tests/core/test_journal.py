@@ -239,14 +239,18 @@ class Rows:
 @pytest.mark.parametrize(
     ("tamper", "seq", "problem"),
     [
-        (lambda rows: rows.__setitem__(4, rows[4]._replace(body="{}")), 5, "was changed"),
-        (lambda rows: rows.pop(4), 5, "is missing"),
-        (lambda rows: rows.insert(4, rows.pop(6)), 5, "is missing"),
-        (lambda rows: rows.insert(6, rows[4]), 5, "out of order"),
-        (lambda rows: rows.__setitem__(slice(5, None), []), 6, "is missing"),
-        (lambda rows: rows.clear(), 1, "is missing"),
-        (lambda rows: rows.extend(chained(["{}"] * 12)[8:]), 9, "does not follow"),
-        (lambda rows: rows.extend(list(Journal(a_ledger(10)).after(8))), 9, "beyond the last one"),
+        (lambda rows: rows.__setitem__(4, rows[4]._replace(body="{}")), 5, "entry 5 was changed"),
+        (lambda rows: rows.pop(4), 5, "entry 5 is missing: after 4 comes 6"),
+        (lambda rows: rows.insert(4, rows.pop(6)), 5, "entry 5 is missing: after 4 comes 7"),
+        (lambda rows: rows.insert(6, rows[4]), 5, "entry 5 is out of order: it comes after 6"),
+        (lambda rows: rows.__setitem__(slice(5, None), []), 6, "entry 6 is missing, and so is all"),
+        (lambda rows: rows.clear(), 1, "entry 1 is missing, and so is all up to 8"),
+        (lambda rows: rows.extend(chained(["{}"] * 12)[8:]), 9, "entry 9 does not follow 8"),
+        (
+            lambda rows: rows.extend(Journal(a_ledger(10)).after(8)),
+            9,
+            "entry 9 is beyond the last one on record, 8",
+        ),
     ],
     ids=["changed", "removed", "moved", "repeated", "cut", "emptied", "foreign", "appended"],
 )

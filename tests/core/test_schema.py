@@ -260,6 +260,7 @@ def test_an_unusable_schema_holds_nothing(document, problem):
     """A schema that is broken, remote or no JSON refuses every call and says why."""
     schema = Schema(document)
     assert problem in schema.problem
+    assert schema.names is None
     for closed in (True, False):
         assert not schema.holds({}, closed=closed)
         (error,) = schema.errors({"a": 1}, closed=closed)

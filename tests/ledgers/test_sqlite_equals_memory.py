@@ -100,12 +100,13 @@ def test_every_history_has_the_same_answers_cells_and_journal(
     history: list[tuple[str, list[Any]]], batched: bool
 ) -> None:
     """
-    Two ledgers on one file, folding every few entries, opened again in between, alone or
+    Two ledgers on one file, folding every few entries, forgetful, opened again in between, alone or
     in batches: together they are the one ledger in memory, entry for entry.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch("sluicegate.ledger.database.FOLD_ENTRIES", 4),
+        mock.patch("sluicegate.ledger.books.KEPT", 3),
     ):
         file = Path(folder) / "ledger.db"
 

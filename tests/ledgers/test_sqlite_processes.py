@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,8 +20,10 @@ from typing import Any
 import pytest
 from requested import LEASE, NOW, claiming, granted, quota, record, slot, state
 
+from sluicegate.claims import Cell, Hold, Taken
+from sluicegate.errors import LedgerError
 from sluicegate.journal import verify
-from sluicegate.ledger.base import Granted, Refused
+from sluicegate.ledger.base import Refused
 from sluicegate.ledger.sqlite import SqliteLedger
 
 WORKER = Path(__file__).with_name("ledger_worker.py")
@@ -178,92 +184,98 @@ def test_a_lock_of_a_dead_process_is_free(path: Path) -> None:
         granted(ledger, "p", quota(9))
 
 
-FORK = """
-import asyncio, os, sys, threading, time
-sys.path.insert(0, sys.argv[2])
-from requested import claiming, granted, quota
-from sluicegate.journal import verify
-from sluicegate.ledger.sqlite import SqliteLedger
-
-ledger = SqliteLedger(sys.argv[1])
-granted(ledger, "before", quota(1000))
-asyncio.run(ledger.aperform(claiming("async", quota(1000))))  # starts the thread
-ready, go = os.pipe()
-busy = threading.Event()
-def keep_busy():
-    for number in range(60):
-        granted(ledger, f"parent.{number}", quota(1000))
-        busy.set()
-working = threading.Thread(target=keep_busy)
-working.start()
-busy.wait()
-child = os.fork()
-if child == 0:
-    for number in range(20):
-        granted(ledger, f"child.{number}", quota(1000))
-    asyncio.run(ledger.aperform(claiming("child.async", quota(1000))))
-    os.read(ready, 1)  # the parent has closed the ledger by now
-    for number in range(20, 40):
-        granted(ledger, f"child.{number}", quota(1000))
-    assert verify(ledger.entries(), ledger.head()) is None
-    os._exit(0)
-working.join()
-ledger.close()
-os.write(go, b".")
-_, status = os.waitpid(child, 0)
-print(os.waitstatus_to_exitcode(status))
-"""
+def fork(do: Callable[[], None]) -> Callable[[], int]:
+    """Do something in a forked child; what is returned waits for its exit code."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            do()
+            code = 0
+        except BaseException:  # noqa: BLE001 - the exit code says it
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+# From 3.12 on, Python warns of every fork with threads about: other libraries may not bear it.
+forking = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@forking
 def test_a_forked_process_may_go_on_with_the_ledger(path: Path) -> None:
     """Parent and child both write on, also when the parent closes the file first; nothing is lost."""
-    command = [sys.executable, "-c", FORK, str(path), str(Path(__file__).parent)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (ran.stdout, ran.stderr) == ("0\n", "")
-    with closing(sound(path)) as ledger:
-        assert ledger.head()[0] == 2 + 60 + 41
-        assert state(ledger) == [("quota", [0, 0, 103])]
+    ledger = SqliteLedger(path)
+    granted(ledger, "before", quota(1000))
+    asyncio.run(ledger.aperform(claiming("task before", quota(1000))))  # its thread is started
+    closed, tell = os.pipe()
+    busy = threading.Event()
 
+    def keep_busy() -> None:
+        for number in range(60):
+            granted(ledger, f"parent {number}", quota(1000))
+            busy.set()
 
-FORK_AT_WORK = """
-import os, sys, threading
-sys.path.insert(0, sys.argv[2])
-from requested import claiming, granted, noting, quota
-from sluicegate.errors import LedgerError
-from sluicegate.ledger.sqlite import SqliteLedger
+    def child() -> None:
+        for number in range(20):
+            granted(ledger, f"child {number}", quota(1000))
+        asyncio.run(ledger.aperform(claiming("task in child", quota(1000))))
+        os.read(closed, 1)
+        for number in range(20, 40):
+            granted(ledger, f"child {number}", quota(1000))
+        assert verify(ledger.entries(), ledger.head()) is None
+
+    working = threading.Thread(target=keep_busy)
+    working.start()
+    busy.wait()
+    done = fork(child)
+    working.join()
+    ledger.close()
+    os.write(tell, b".")
+    assert done() == 0
+    os.close(closed)
+    os.close(tell)
+    with closing(sound(path)) as again:
+        assert again.head()[0] == 2 + 60 + 41
+        assert state(again) == [("quota", [0, 0, 103])]
+
 
 class Slow:
+    """A claim on nothing that takes its time."""
+
     key = "slow"
-    def take(self, cell, hold):
-        reached.set(); go_on.wait()
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def take(self, cell: Cell, hold: Hold) -> Taken:
+        self.reached.set()
+        assert self.go_on.wait(10)
         return (1,)
-reached, go_on = threading.Event(), threading.Event()
-ledger = SqliteLedger(sys.argv[1], timeout=0.2)
-working = threading.Thread(target=lambda: ledger.perform(claiming("slow", Slow())))
-working.start()
-reached.wait()
-child = os.fork()
-if child == 0:
-    for use in (lambda: ledger.perform(noting()), lambda: SqliteLedger(sys.argv[1])):
-        try:
-            use()
-        except LedgerError as error:
-            print(error, flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-go_on.set()
-working.join()
-granted(ledger, "after", quota(9))
-ledger.close()
-"""
 
 
+@forking
 def test_a_process_forked_in_the_middle_of_a_transaction_refuses(path: Path) -> None:
     """What SQLite left in its memory is of no use and no harm; the parent is not disturbed."""
-    command = [sys.executable, "-c", FORK_AT_WORK, str(path), str(Path(__file__).parent)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ran.stderr == ""
-    assert ran.stdout.count("was at work when this process was forked") == 2
-    with closing(sound(path)) as ledger:
-        assert [entry["permit"] for entry in record(ledger)] == ["slow", "after"]
-        assert isinstance(ledger.perform(claiming("p", quota(9))), Granted)
+    slow = Slow()
+    ledger = SqliteLedger(path, timeout=0.2)
+    request = claiming("slow", slow)  # type: ignore[arg-type]
+    working = threading.Thread(target=lambda: ledger.perform(request))
+    working.start()
+    assert slow.reached.wait(10)
+
+    def child() -> None:
+        for use in (lambda: ledger.perform(request), lambda: SqliteLedger(path)):
+            with pytest.raises(LedgerError, match="was at work when this process was forked"):
+                use()
+
+    assert fork(child)() == 0
+    slow.go_on.set()
+    working.join()
+    granted(ledger, "after", quota(9))
+    ledger.close()
+    with closing(sound(path)) as again:
+        assert [entry["permit"] for entry in record(again)] == ["slow", "after"]

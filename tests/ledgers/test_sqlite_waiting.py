@@ -23,6 +23,7 @@ from requested import (
     claiming,
     granted,
     noting,
+    once,
     quota,
     record,
     settling,
@@ -33,7 +34,8 @@ from requested import (
 from sluicegate.claims import Cell, Ending, Hold, Taken
 from sluicegate.errors import LedgerError
 from sluicegate.journal import verify
-from sluicegate.ledger.base import Answer, Granted, Settled
+from sluicegate.ledger.base import Answer, Granted, Replayed, Settled
+from sluicegate.ledger.committer import Committer
 from sluicegate.ledger.database import LOOK
 from sluicegate.ledger.sqlite import SqliteLedger
 
@@ -137,6 +139,41 @@ def test_another_program_with_a_transaction_ends_in_an_error(sqlite_ledger: Sqli
         other.execute("ROLLBACK")
     granted(sqlite_ledger, "r", quota(5))
     assert [entry["permit"] for entry in record(sqlite_ledger)] == ["r"]
+
+
+def test_what_has_begun_is_not_given_up(sqlite_ledger: SqliteLedger) -> None:
+    """A slow disk makes an answer late, not wrong: nobody is told no about what is then done."""
+    gate = Gated()
+    answers: list[object] = []
+    request = claiming("p", gate)  # type: ignore[arg-type]
+    with locked(sqlite_ledger.path):
+        asking = threading.Thread(target=lambda: answers.append(sqlite_ledger.perform(request)))
+        asking.start()
+        time.sleep(0.1)
+    assert gate.reached.wait(10)
+    time.sleep(0.7)
+    assert answers == []
+    gate.go_on.set()
+    asking.join()
+    assert answers == [Granted(NOW, 1)]
+
+
+def test_a_replay_finds_an_outcome_of_its_own_batch(sqlite_ledger: SqliteLedger) -> None:
+    """What one request of a transaction records, the next one can be answered with."""
+    request, answer = granted(sqlite_ledger, "p", once())
+
+    async def ask() -> list[object]:
+        requests = [settling(request, answer), noting(), claiming("q", once())]
+        return await asyncio.gather(*map(sqlite_ledger.aperform, requests))
+
+    answers: list[object] = []
+    with locked(sqlite_ledger.path):
+        asking = threading.Thread(target=lambda: answers.extend(asyncio.run(ask())))
+        asking.start()
+        time.sleep(0.1)
+    asking.join()
+    assert answers[0] == Settled(NOW, 2)
+    assert answers[2] == Replayed(NOW, list(sqlite_ledger.entries())[1].body)
 
 
 def test_opening_waits_for_the_lock_no_longer_than_the_timeout(path: Path) -> None:
@@ -336,6 +373,83 @@ def test_an_entry_that_was_removed_permits_nothing(sqlite_ledger: SqliteLedger) 
             sqlite_ledger.perform(claiming("r", quota(9)))
         with pytest.raises(LedgerError, match="entry 2 of the journal was removed or replaced"):
             sqlite_ledger.head()
+
+
+def test_an_outcome_that_was_removed_is_not_made_up(sqlite_ledger: SqliteLedger) -> None:
+    """A replay whose entry is missing is an error, and leaves no trace."""
+    request, answer = granted(sqlite_ledger, "p", once())
+    sqlite_ledger.perform(settling(request, answer))
+    sqlite_ledger.perform(noting())
+    with closing(sqlite3.connect(sqlite_ledger.path)) as other:
+        other.execute("DELETE FROM journal WHERE seq = 2")
+        other.commit()
+    head = sqlite_ledger.head()
+    with pytest.raises(LedgerError, match="the journal has no entry 2"):
+        sqlite_ledger.perform(claiming("q", once()))
+    assert sqlite_ledger.head() == head
+
+
+def test_a_fold_that_fails_holds_nothing_up(
+    sqlite_ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is what counts: who needs what is broken is refused, everybody else goes on."""
+    monkeypatch.setattr("sluicegate.ledger.database.FOLD_ENTRIES", 2)
+    granted(sqlite_ledger, "p", quota(9))
+    with closing(sqlite3.connect(sqlite_ledger.path)) as other:
+        other.execute("DROP TABLE permits")
+    for _ in range(5):
+        sqlite_ledger.perform(noting())
+    with pytest.raises(LedgerError, match="no such table: permits"):
+        sqlite_ledger.perform(claiming("q", quota(9)))
+    assert sqlite_ledger.head()[0] == 6
+
+
+def test_a_lock_that_is_taken_away_is_an_error(sqlite_ledger: SqliteLedger) -> None:
+    """A daemon that closes all descriptors breaks the ledger, and hears of it."""
+    (lock,) = (
+        int(name)
+        for name in os.listdir("/proc/self/fd")
+        if os.path.realpath(f"/proc/self/fd/{name}") == f"{sqlite_ledger.path}-lock"
+    )
+    os.close(lock)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="-lock beside the ledger cannot be used: Bad file"):
+            sqlite_ledger.perform(noting())
+        with pytest.raises(LedgerError, match="-lock beside the ledger cannot be used: Bad file"):
+            asyncio.run(sqlite_ledger.aperform(noting()))
+    sqlite_ledger._database.lock._fd = None  # the number may be another file's by now
+
+
+def test_an_interrupt_just_before_the_transaction_holds_nothing_up(
+    sqlite_ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between taking the turn and using it gives the turn back."""
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Committer, "_commit_alone", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sqlite_ledger.perform(claiming("p", quota(9)))
+    granted(sqlite_ledger, "q", quota(9))
+    assert sqlite_ledger.head()[0] == 1
+
+
+def test_without_a_thread_there_is_an_error(
+    sqlite_ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the interpreter ends no thread can be started: a task is told, and nothing is queued."""
+
+    def too_late(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", too_late)
+        with pytest.raises(LedgerError, match="no thread for .*: can't start new thread"):
+            asyncio.run(sqlite_ledger.aperform(claiming("p", quota(9))))
+    granted(sqlite_ledger, "q", quota(9))
+    assert sqlite_ledger.head()[0] == 1
 
 
 def test_a_request_with_a_text_that_cannot_be_kept_spoils_no_other(

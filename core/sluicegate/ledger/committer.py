@@ -188,15 +188,11 @@ class Committer:
             if self._turn is not None or not self._work_left():
                 return
             self._turn = self
-        try:
-            while self._turn is not None:
-                self._serve()
-                with self._mutex:
-                    if not self._work_left():
-                        self._turn = None
-        except BaseException:
-            self._turn = None
-            raise
+        while self._turn is not None:
+            self._serve()
+            with self._mutex:
+                if not self._work_left():
+                    self._turn = None
 
     def _serve(self) -> None:
         lock = self._database.lock
