@@ -132,7 +132,9 @@ def crewai(session: nox.Session, versions: str) -> None:
 def together(session: nox.Session) -> None:
     """All frameworks in one environment: the contract over each, and the examples."""
     session.install("-e.[all]", *group("test"), *servers(*FRAMEWORKS))
-    files = [f for name in FRAMEWORKS for f in tests_of(name) if "contract" in f or "adapters" not in f]
+    files = [
+        f for name in FRAMEWORKS for f in tests_of(name) if "contract" in f or "adapters" not in f
+    ]
     session.run("pytest", *files, *session.posargs)
 
 

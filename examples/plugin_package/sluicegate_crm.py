@@ -31,7 +31,8 @@ def sluicegate_facts(proposal: Proposal) -> Mapping[str, Any] | None:
     if customer_id is None:
         return None  # nothing to say about this call; a rule that needs facts.crm refuses it
     customers = json.loads(Path(os.environ["SLUICEGATE_CRM_FILE"]).read_text("utf-8"))
-    return customers.get(customer_id, {"known": False})
+    known: Mapping[str, Any] = customers.get(customer_id, {"known": False})
+    return known
 
 
 @hookimpl

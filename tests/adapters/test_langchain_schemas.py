@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, Tool, tool
+from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
 from langchain_scene import GUARDS, agent, answers, call, go, guarded, proposed, told
 from pydantic import (
     BaseModel,
@@ -97,22 +97,6 @@ def test_what_would_be_dropped_inside_an_argument_is_refused(unknown, guard, eff
     assert told(messages) == [["args_invalid"], ["args_invalid"], []]
     assert "quantiy" in answers(messages)[0].content
     assert len(effects.all) == 1
-
-
-@pytest.mark.parametrize("unknown", ["deny", "drop", "allow"])
-def test_what_only_the_program_may_fill_in_cannot_be_forged(unknown, effects, make_gate):
-    """An injected argument in the model's call never reaches the tool."""
-
-    @tool
-    def pay(amount: int, user: Annotated[str, InjectedToolArg] = "nobody") -> str:
-        """Pay."""
-        return effects.add("pay", amount, user)
-
-    gate = make_gate({"tools": {"pay": {"unknown_args": unknown}}})
-    turn = [call("pay", amount=5, user="root")]
-    messages = go(agent([pay], turn, middleware=[GateMiddleware(gate)]))
-    assert told(messages) == ([["args_unknown"]] if unknown == "deny" else [[]])
-    assert effects.all == ([] if unknown == "deny" else ["pay 5 nobody"])
 
 
 # --- tools of other kinds ---------------------------------------------------------------------------------
@@ -240,7 +224,7 @@ def test_what_is_known_of_a_tool_lives_as_long_as_the_tool():
     made = StructuredTool.from_function(pay)
     known = Arguments.of(made)
     assert Arguments.of(made) is known
-    made.args_schema = OfText
+    made.args_schema = Line
     assert Arguments.of(made) is not known
     gone = weakref.ref(Arguments.of(made).shape)
     del made, known

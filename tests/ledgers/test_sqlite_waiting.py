@@ -404,20 +404,29 @@ def test_a_fold_that_fails_holds_nothing_up(
     assert sqlite_ledger.head()[0] == 6
 
 
-def test_a_lock_that_is_taken_away_is_an_error(sqlite_ledger: SqliteLedger) -> None:
-    """A daemon that closes all descriptors breaks the ledger, and hears of it."""
-    (lock,) = (
-        int(name)
-        for name in os.listdir("/proc/self/fd")
-        if os.path.realpath(f"/proc/self/fd/{name}") == f"{sqlite_ledger.path}-lock"
-    )
-    os.close(lock)
-    for _ in range(2):
+def lose_the_lock(ledger: SqliteLedger) -> None:
+    """Close its descriptor, as daemons do with all of them."""
+    for name in os.listdir("/proc/self/fd"):
+        if os.path.realpath(f"/proc/self/fd/{name}") == f"{ledger.path}-lock":
+            os.close(int(name))
+
+
+def test_a_lock_that_is_taken_away_is_an_error_once(sqlite_ledger: SqliteLedger) -> None:
+    """Who closes the ledger's descriptors hears of it, and nothing is carried out without a lock."""
+
+    async def ask() -> None:
+        await sqlite_ledger.aperform(noting())
+        lose_the_lock(sqlite_ledger)
         with pytest.raises(LedgerError, match="-lock beside the ledger cannot be used: Bad file"):
-            sqlite_ledger.perform(noting())
-        with pytest.raises(LedgerError, match="-lock beside the ledger cannot be used: Bad file"):
-            asyncio.run(sqlite_ledger.aperform(noting()))
-    sqlite_ledger._database.lock._fd = None  # the number may be another file's by now
+            await sqlite_ledger.aperform(noting())
+        await sqlite_ledger.aperform(noting())
+
+    asyncio.run(ask())
+    lose_the_lock(sqlite_ledger)
+    with pytest.raises(LedgerError, match="-lock beside the ledger cannot be used: Bad file"):
+        sqlite_ledger.perform(noting())
+    sqlite_ledger.perform(noting())
+    assert sqlite_ledger.head()[0] == 3
 
 
 def test_an_interrupt_just_before_the_transaction_holds_nothing_up(

@@ -59,11 +59,13 @@ class SqliteBooks:
         # … and what others have since the fold.
         self._unfolded_cells: _Keys = {}
         self._unfolded_permits: _Keys = {}
-        self.folded = -1
+        self.folded: int = -1
         self.bulk = 0  # characters of journal that we wrote since the fold
-        self.writer = ""
+        self.writer: str = ""
+        self.seq: int
+        self.last: str
         self.seq, self.last = known
-        self.floor = 0
+        self.floor: int = 0
 
     # --- for `perform`: see Books in base.py ---
 

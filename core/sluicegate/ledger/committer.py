@@ -83,10 +83,10 @@ class Committer:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         ticket = Ticket(request, future)
-        with self._mutex:
-            self._enqueue(ticket)
         timer = loop.call_later(self._timeout, self._expire, ticket)
         try:
+            with self._mutex:
+                self._enqueue(ticket)
             await future
         except BaseException:
             self._abandon(ticket)
@@ -196,20 +196,28 @@ class Committer:
 
     def _serve(self) -> None:
         lock = self._database.lock
-        tickets: list[Ticket] = []
         try:
-            with lock:
-                if self._queue or self._owed:
-                    tickets = self._commit(self._take)
-        except LedgerError as error:  # there can be no lock
+            lock.acquire()
+        except LedgerError as error:
             tickets = self._conclude(self._take(), (), error)
+        else:
+            tickets = self._commit(self._take) if self._queue or self._owed else []
+            lock.release()
         self._deliver(tickets)
         if self._database.fold_due:
-            # Nobody waits for this, so nobody is told: if it fails, so will the next commit.
-            with suppress(LedgerError), lock:
-                self._database.fold()
+            self._fold()
         if len(tickets) > 1:
             self._gather(len(tickets))
+
+    def _fold(self) -> None:
+        """Nobody waits for this, so nobody is told: if it fails, so will the next commit."""
+        lock = self._database.lock
+        with suppress(LedgerError):
+            lock.acquire()
+            try:
+                self._database.fold()
+            finally:
+                lock.release()
 
     def _gather(self, expected: int) -> None:
         """

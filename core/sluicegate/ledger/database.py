@@ -45,8 +45,8 @@ class Database:
     def __init__(self, path: Path, *, synchronous: str, timeout: float) -> None:
         self.path = path
         self.lock = LockFile(path.with_name(path.name + "-lock"))
-        self.fold_due = False
-        self.floor = 0
+        self.fold_due: bool = False
+        self.floor: int = 0
         self.gone: str | None = None  # why it cannot be used any more
         self._synchronous = synchronous
         self._timeout = timeout

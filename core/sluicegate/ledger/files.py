@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -85,16 +85,14 @@ class LockFile:
             else:
                 return True
 
-    def __enter__(self) -> None:
-        """Take the lock, however long it takes; first come, first served."""
+    def acquire(self) -> None:
+        """Take the lock, however long it takes; first come, first served. Raises LedgerError."""
         self._flock(fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
     def release(self) -> None:
         """Let the next one have it."""
-        self._flock(fcntl.LOCK_UN)
+        with suppress(LedgerError):  # a descriptor closed behind our back has released it
+            self._flock(fcntl.LOCK_UN)
 
     def close(self) -> None:
         """
@@ -105,7 +103,8 @@ class LockFile:
         """
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            with suppress(OSError):  # closed behind our back
+                os.close(fd)
 
     def _flock(self, operation: int) -> None:
         try:
@@ -115,6 +114,7 @@ class LockFile:
         except BlockingIOError:
             raise
         except OSError as error:
+            self._fd = None  # of no use, or another file's by now
             raise LedgerError(
                 f"the lock {self.path} beside the ledger cannot be used: {error.strerror}; "
                 "see that this process may write its directory"
@@ -174,7 +174,7 @@ def create(path: Path) -> None:
         name.unlink(missing_ok=True)
     with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.executescript(
-            files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+            files("sluicegate.ledger").joinpath("schema.sql").read_text(encoding="utf-8")
         )
         connection.execute("INSERT INTO head VALUES (1, 0, ?, 0, ?)", (GENESIS, random_id()))
         connection.execute("PRAGMA journal_mode = WAL")
