@@ -33,8 +33,9 @@ class Call(adapting.Attempt):
     """
     A call of *tool*, which is None where the agent has none of that *name*, or nobody knows.
 
-    Its run is the one that the program named, the one that the agent has *kept*, or its
-    thread; and inside of a running tool that of the call around it, unless the thread is another.
+    Its run is the one that the agent has *kept* since its first step, the one that the program
+    named, or the thread; inside of a running tool that of the call around it, unless the thread
+    is another.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Call(adapting.Attempt):
             source="langchain",
             subject=subject,
             offered=offered,
-            run=own_run() or kept or around,
+            run=kept or own_run() or around,
             call_id=call_id,
             shape=shape,
         )

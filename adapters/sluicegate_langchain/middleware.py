@@ -35,8 +35,8 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
 
     Put it last, so that it sees the calls as the other middleware leaves them. *subject*
     says who calls: a `Subject`, a function of the `ToolCallRequest`, or None for what
-    `sluicegate.context` says. A run is one invocation of the agent, resumed or not,
-    unless `sluicegate.context` names one.
+    `sluicegate.context` says. A run is one invocation of the agent, resumed or not; its
+    name is that of `sluicegate.context` where it began, or a new one.
 
     A refused call becomes a ToolMessage with the reason, and the agent goes on; after
     a final refusal it ends before it asks the model again.
@@ -59,8 +59,8 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
     @hook_config(can_jump_to=["end"])
     def before_model(self, state: GateState, runtime: Any) -> dict[str, Any] | None:
         """End the run if a call of the last turn was refused for good; all its calls are answered by now."""
-        run = own_run() or state.get("sluicegate_run")
-        return {"jump_to": "end"} if _stopped(state["messages"], run) else None
+        stopped = _stopped(state["messages"], state.get("sluicegate_run"))
+        return {"jump_to": "end"} if stopped else None
 
     @hook_config(can_jump_to=["end"])
     async def abefore_model(self, state: GateState, runtime: Any) -> dict[str, Any] | None:

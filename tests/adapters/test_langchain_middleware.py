@@ -268,6 +268,33 @@ def test_a_resumed_run_is_the_same_run_and_repeats_nothing(way, effects, make_ga
 
 
 @BOTH
+@pytest.mark.parametrize(("began", "resumed"), [("r1", None), ("r1", "r2"), (None, "r2")])
+def test_a_run_keeps_the_name_that_it_began_with(began, resumed, way, effects, make_gate):
+    """Resuming elsewhere, in no context or in another one, does not make the same calls new ones."""
+
+    @tool
+    def send(to: str) -> str:
+        """Send."""
+        effects.add("send", to)
+        raise ConnectionError("reply lost")
+
+    gate = make_gate({"tools": {"send": {}}})
+    middleware = [GateMiddleware(gate)]
+    graph = agent(
+        [send], [call("send", to="a")], middleware=middleware, checkpointer=InMemorySaver()
+    )
+    with pytest.raises(ConnectionError), sluicegate.context(run=began):
+        go(graph, way, config=THREAD)
+    with sluicegate.context(run=resumed):
+        messages = go(graph, way, given=None, config=THREAD)
+    assert told(messages) == [["outcome_unknown"]]
+    assert effects.all == ["send a"]
+    first, second = (proposal["run"] for proposal in proposed(gate))
+    assert first == second
+    assert began in (None, first)
+
+
+@BOTH
 def test_a_resumed_read_runs_again(way, effects, make_gate):
     """What only reads may fail, and runs again when the thread is resumed."""
 

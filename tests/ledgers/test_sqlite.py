@@ -152,17 +152,20 @@ def test_a_damaged_ledger_with_a_log_is_left_alone(path: Path, tmp_path: Path) -
     assert (after_crash.read_bytes(), Path(f"{after_crash}-wal").read_bytes()) == before
 
 
-def test_a_sound_ledger_with_a_log_is_opened(path: Path, tmp_path: Path) -> None:
+def test_a_sound_ledger_with_a_log_is_opened(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a crash leaves is what was acknowledged, in the file or in the log beside it."""
+    monkeypatch.setattr("sluicegate.ledger.database.FOLD_ENTRIES", 50)
     after_crash = tmp_path / "after a crash" / "ledger.db"
     after_crash.parent.mkdir()
     with closing(SqliteLedger(path)) as ledger:
-        for number in range(600):
+        for number in range(170):
             granted(ledger, f"p{number}", quota(1000))
         for end in ("", "-wal"):
             Path(f"{after_crash}{end}").write_bytes(Path(f"{path}{end}").read_bytes())
     with closing(SqliteLedger(after_crash)) as ledger:
-        assert state(ledger) == [("quota", [0, 0, 600])]
+        assert state(ledger) == [("quota", [0, 0, 170])]
         assert verify(ledger.entries(), ledger.head()) is None
 
 
@@ -263,17 +266,20 @@ def test_a_symbolic_link_is_the_file_it_points_to(path: Path) -> None:
     assert not path.with_name("link.db-lock").exists()
 
 
-def test_two_ledgers_in_one_process_share_the_file(path: Path) -> None:
+def test_two_ledgers_in_one_process_share_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each sees what the other did, over folds, and the first to close takes nothing along."""
+    monkeypatch.setattr("sluicegate.ledger.database.FOLD_ENTRIES", 50)
     with closing(SqliteLedger(path)) as one:
         two = SqliteLedger(path)
-        for number in range(700):
+        for number in range(300):
             granted(
                 (one, two)[number % 2], f"p{number}", quota(10**6), slot(10**6, key=f"s{number}")
             )
         two.close()
         granted(one, "last", quota(10**6))
-        assert state(one)[0] == ("quota", [0, 0, 701])
+        assert state(one)[0] == ("quota", [0, 0, 301])
         assert verify(one.entries(), one.head()) is None
 
 

@@ -94,7 +94,7 @@ def together(ledger: Ledger, requests: Sequence[Request]) -> list[Answer | str]:
     return [str(got) if isinstance(got, LedgerError) else got for got in asyncio.run(ask())]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(histories, st.booleans())
 def test_every_history_has_the_same_answers_cells_and_journal(
     history: list[tuple[str, list[Any]]], batched: bool

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from held_up import Gated
 from requested import LEASE, NOW, claiming, granted, quota, record, slot, state
 
-from sluicegate.claims import Cell, Hold, Taken
 from sluicegate.errors import LedgerError
 from sluicegate.journal import verify
 from sluicegate.ledger.base import Refused
@@ -242,25 +242,10 @@ def test_a_forked_process_may_go_on_with_the_ledger(path: Path) -> None:
         assert state(again) == [("quota", [0, 0, 103])]
 
 
-class Slow:
-    """A claim on nothing that takes its time."""
-
-    key = "slow"
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.go_on = threading.Event()
-
-    def take(self, cell: Cell, hold: Hold) -> Taken:
-        self.reached.set()
-        assert self.go_on.wait(10)
-        return (1,)
-
-
 @forking
 def test_a_process_forked_in_the_middle_of_a_transaction_refuses(path: Path) -> None:
     """What SQLite left in its memory is of no use and no harm; the parent is not disturbed."""
-    slow = Slow()
+    slow = Gated()
     ledger = SqliteLedger(path, timeout=0.2)
     request = claiming("slow", slow)  # type: ignore[arg-type]
     working = threading.Thread(target=lambda: ledger.perform(request))

@@ -33,7 +33,7 @@ Permit: TypeAlias = tuple[int, int]
 _Keys: TypeAlias = dict[str, None]
 """A set in the order of insertion: the same history makes the same file."""
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _ABSENT: Final[Any] = object()
 
 
