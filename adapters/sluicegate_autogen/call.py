@@ -256,13 +256,13 @@ async def _unless_cancelled(
     if token is not None:
         answer = token.link_future(answer)
     try:
-        return await answer
-    except asyncio.CancelledError:
-        if token is None or not token.is_cancelled():
-            raise
-        raise Interrupted(
-            "the call was cancelled before it was permitted; it did not run"
-        ) from None
+        await asyncio.wait({answer})
+    except asyncio.CancelledError:  # not the wait for a slot, but whoever waits for all of this
+        answer.cancel()
+        raise
+    if answer.cancelled():
+        raise Interrupted("the call was cancelled before it was permitted; it did not run")
+    return answer.result()
 
 
 def _refusal(tool: str, code: Code, message: str, *, final: bool = False) -> Deny:

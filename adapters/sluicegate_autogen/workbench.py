@@ -22,7 +22,7 @@ from sluicegate import ApprovalRequired, Denied, Gate
 from sluicegate.adapting import SubjectSource, Unfit
 
 from .arguments import Arguments, arguments_of
-from .call import Call, Done, carry_out, run_of
+from .call import Call, Done, Interrupted, carry_out, run_of
 from .tools import guard_tools
 
 __all__ = ["GateWorkbench"]
@@ -146,18 +146,12 @@ class GateWorkbench(StaticStreamWorkbench):
             async with aclosing(self._calls(name, arguments, token, call_id, stream)) as items:
                 async for item in items:
                     yield _result(name, item) if isinstance(item, Done) else item
-        except (GeneratorExit, KeyboardInterrupt, SystemExit):
-            raise
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise  # who awaits this call has cancelled it, and waits for just that
         except _ToolError as error:
             yield error.result
-        except asyncio.CancelledError:
-            # By the token it is the agent that is cancelled, and it waits for an answer;
-            # otherwise whoever awaits this call has cancelled it, and waits for that.
-            if token is None or not token.is_cancelled():
-                raise
-            yield _failed(name, f"{name} was cancelled; whether it took effect is not known")
-        except (Denied, ApprovalRequired) as refusal:
-            yield _failed(name, str(refusal))
+        except (Denied, ApprovalRequired, Interrupted) as no:
+            yield _failed(name, str(no))
         except BaseException as error:  # noqa: BLE001 - the agent would hang
             _log.exception("a call of %s failed", name)
             yield _failed(name, str(error) or type(error).__name__)

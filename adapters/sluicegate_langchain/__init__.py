@@ -9,6 +9,7 @@ from __future__ import annotations
 
 try:
     from .callbacks import GateCallbackHandler
+    from .check import unguarded
     from .middleware import GateMiddleware, tool_node
     from .tools import guard_tools
 except ModuleNotFoundError as error:
@@ -18,4 +19,4 @@ except ModuleNotFoundError as error:
         "sluicegate_langchain needs LangChain: pip install sluicegate[langchain]"
     ) from error
 
-__all__ = ["GateCallbackHandler", "GateMiddleware", "guard_tools", "tool_node"]
+__all__ = ["GateCallbackHandler", "GateMiddleware", "guard_tools", "tool_node", "unguarded"]

@@ -17,7 +17,7 @@ from sluicegate.canonical import is_object
 from .arguments import Arguments
 from .call import Call, acarry_out, carry_out, passes
 
-__all__ = ["guard_tools"]
+__all__ = ["guard_tools", "is_guarded"]
 
 
 def guard_tools(
@@ -32,6 +32,11 @@ def guard_tools(
     TypeError for a tool that cannot be guarded, or that another gate guards already.
     """
     return [_guarded(tool, gate, subject) for tool in tools]
+
+
+def is_guarded(tool: BaseTool) -> bool:
+    """Whether *tool* came from `guard_tools`."""
+    return isinstance(tool, _Guarded)
 
 
 def _guarded(tool: BaseTool, gate: Gate, subject: SubjectSource) -> BaseTool:

@@ -65,6 +65,7 @@ class _Entered:
 
 def context(
     *,
+    subject: Subject | None = None,
     tenant: str | None = None,
     user: str | None = None,
     agent: str | None = None,
@@ -74,13 +75,15 @@ def context(
     """
     Say for whom and in which run the calls inside a `with` (or `async with`) block are made.
 
-    Parts that are left out stay as they are outside. A run inside another run is its
+    Parts that are left out stay as they are outside; a whole *subject* takes the place of
+    the one outside first. A run inside another run is its
     child: it keeps the root, and its depth is one more.
     """
     outer = current()
     given = {"tenant": tenant, "user": user, "agent": agent, "roles": roles}
-    subject = replace(outer.subject, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-    inner = replace(outer, subject=subject)
+    base = outer.subject if subject is None else subject
+    who = replace(base, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    inner = replace(outer, subject=who)
     if run is not None and checked_name(run, "run") != outer.run:
         nested = outer.run is not None
         inner = replace(

@@ -206,6 +206,24 @@ def test_last_is_what_counts(refund, effects, make_gate):
     assert effects.all == ["refund A1 1"]
 
 
+def test_what_the_policy_drops_is_not_delivered(make_gate):
+    """The tool agent gets the arguments that were decided, not those that were sent."""
+    seen = []
+
+    class Echo(FunctionTool):
+        async def run_json(self, args: Any, *rest: Any, **more: Any) -> Any:
+            seen.append(dict(args))
+            return await super().run_json(args, *rest, **more)
+
+    def echo(text: str) -> str:
+        return text
+
+    gate = make_gate({"tools": {"echo": {"unknown_args": "drop"}}})
+    tool = Echo(echo, "")
+    send([tool], [GateInterventionHandler(gate, tools=[tool])], call("echo", text="x", extra=1))
+    assert seen == [{"text": "x"}]
+
+
 def test_guarded_tools_notice_a_handler_behind_the_gate(refund, effects, make_gate):
     """A changed call is another call: the tool decides about it itself, and refuses."""
     gate = make_gate({"tools": LIMITED})

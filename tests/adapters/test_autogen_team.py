@@ -334,15 +334,17 @@ def test_every_way_past_the_gate_is_named(refund, make_gate):
         async def on_reset(self, *_: Any) -> None: ...
 
     bare = [FunctionTool(refund, "")]
-    inside = AgentTool(agent(name="inside", tools=[refund]))
+    one, two, three, four = (
+        AgentTool(agent(name=name, tools=[refund])) for name in ("one", "two", "three", "four")
+    )
     agents = [
         agent(name="bare", tools=[refund]),
         agent(name="first", workbench=[StaticWorkbench(bare), GateWorkbench([refund], gate)]),
         agent(name="foreign", workbench=Foreign(bare)),
-        agent(name="outer", workbench=GateWorkbench([inside], gate)),
-        agent(name="outer2", workbench=GateWorkbench(StaticWorkbench([inside]), gate)),
-        agent(name="outer3", tools=guard_tools([inside], gate)),
-        agent(name="outer4", tools=[inside]),
+        agent(name="outer", workbench=GateWorkbench([one], gate)),
+        agent(name="outer2", workbench=GateWorkbench(StaticWorkbench([two]), gate)),
+        agent(name="outer3", tools=guard_tools([three], gate)),
+        agent(name="outer4", tools=[four]),
         SocietyOfMindAgent("mind", team_of(agent(name="thought", tools=[refund])), Scripted()),
         MessageFilterAgent(
             "filter", agent(name="filtered", tools=[refund]), MessageFilterConfig(per_source=[])
@@ -354,8 +356,11 @@ def test_every_way_past_the_gate_is_named(refund, make_gate):
         "first.refund",
         "foreign.Foreign",
         "foreign.refund",
-        "inside.refund",
-        "outer4.inside",
+        "one.refund",
+        "two.refund",
+        "three.refund",
+        "outer4.four",
+        "four.refund",
         "thought.refund",
         "filtered.refund",
         "odd (Odd: nobody can tell what it runs)",

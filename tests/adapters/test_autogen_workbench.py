@@ -34,7 +34,7 @@ from autogen_scene import (
     told,
 )
 
-from sluicegate import Gate, MemoryLedger, NotExecuted, Subject, context
+from sluicegate import Denied, Gate, MemoryLedger, NotExecuted, Subject, context
 from sluicegate_autogen import GateWorkbench, guard_tools
 
 REPLAY = ReplayChatCompletionClient(["done"])
@@ -389,7 +389,7 @@ def test_a_repeated_effect_is_answered_from_the_record(refund, effects, make_gat
 
 
 @pytest.mark.parametrize("nest", ["tools", "workbench", "both"])
-def test_a_call_that_passes_two_guards_is_decided_once(nest, refund, effects, make_gate):
+def test_a_call_that_passes_two_guards_is_decided_once(nest, refund, effects, make_gate, caplog):
     """A guarded tool inside of a guarded workbench takes over the permit, and settles it."""
     gate = make_gate({"tools": {"refund": {}}})
     inside: Any = [refund]
@@ -400,6 +400,28 @@ def test_a_call_that_passes_two_guards_is_decided_once(nest, refund, effects, ma
     go(agent([call("refund", order="A1")], workbench=GateWorkbench(inside, gate)))
     assert effects.all == ["refund A1 1"]
     assert (decided(gate), settled(gate)) == (["permit"], ["succeeded"])
+    assert caplog.text == ""  # nobody tried to settle it twice
+
+
+def test_another_call_of_the_same_tool_inside_of_it_is_decided(effects, make_gate):
+    """Equal in all but the id is not the same call."""
+
+    async def refund(order: str) -> str:
+        try:
+            await inner.run_json({"order": order}, CancellationToken(), "c2")
+        except Denied as denied:
+            return str(denied.decision.reasons[0].code)
+        return "ran"
+
+    def pay(order: str) -> str:
+        return effects.add(order)
+
+    gate = make_gate({"tools": {"refund": {"rate": "1/h"}}})
+    [inner] = guard_tools([FunctionTool(pay, "", name="refund")], gate)
+    foreign = StaticWorkbench([FunctionTool(refund, "")])
+    messages = go(agent([call("refund", order="A1")], workbench=GateWorkbench(foreign, gate)))
+    assert told(messages) == ["rate"]
+    assert effects.all == []
 
 
 # --- outcomes -------------------------------------------------------------------------------------

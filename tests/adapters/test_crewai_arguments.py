@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 from crewai_scene import IN_PEACE, MODES, BaseTool, Desk, ToolFailure, call, tool
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from sluicegate import Gate
 from sluicegate.testing.scene import decisions_of
@@ -197,6 +197,17 @@ def test_aliases_are_shown_to_the_model_and_names_to_the_policy() -> None:
     got, _, told = decided(Aliased, {"amt": 5.5, "amount": 5000.0}, unknown_args="allow")
     assert got == []
     assert "args_unknown" in told
+
+
+class Chosen(BaseModel):
+    amount: float = Field(1.0, validation_alias=AliasChoices("amt", "sum"))
+
+
+def test_a_spelling_that_the_model_was_not_shown_does_not_reach_the_function() -> None:
+    """Even where the policy allows undeclared names: one that pydantic would take was never decided about."""
+    got, saw, _ = decided(Chosen, {"sum": 5000.0}, unknown_args="allow")
+    assert got == [{"amount": 1.0}]
+    assert saw == {"amount": 1.0, "sum": 5000.0}
 
 
 class Picky(BaseModel):

@@ -23,7 +23,7 @@ from crewai_scene import (
     render_text_description_and_args,
     tool,
 )
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from sluicegate import Gate, Subject, context
 from sluicegate.testing.scene import decisions_of
@@ -216,17 +216,25 @@ def test_a_crew_with_something_that_is_no_tool_is_refused(gate: Gate) -> None:
     assert desk.agent.tools[0] is till.refund
 
 
-def test_a_tool_whose_arguments_have_no_schema_is_refused(gate: Gate) -> None:
-    """Where nobody can tell what the model may send, nobody can tell what it may not."""
+class Opaque(BaseModel):
+    model_config = {"arbitrary_types_allowed": True}
+    handle: NotATool
 
-    class Opaque(BaseModel):
-        model_config = {"arbitrary_types_allowed": True}
-        handle: NotATool
+
+class Unreadable(BaseModel):
+    handle: str = Field(json_schema_extra={"pattern": "(?=a)b"})
+
+
+@pytest.mark.parametrize("schema", [Opaque, Unreadable])
+def test_a_tool_whose_arguments_have_no_schema_is_refused(
+    schema: type[BaseModel], gate: Gate
+) -> None:
+    """Where nobody can tell what the model may send, nobody can tell what it may not."""
 
     class Strange(BaseTool):
         name: str = "strange"
         description: str = "Strange."
-        args_schema: type[BaseModel] = Opaque
+        args_schema: type[BaseModel] = schema
 
         def _run(self, handle: Any) -> str:
             return "ran"

@@ -22,7 +22,7 @@ from crewai_scene import (
     tool,
 )
 
-from sluicegate import Gate, NotExecuted, Objection, Subject, hookimpl
+from sluicegate import Gate, NotExecuted, Objection, Subject, context, hookimpl
 from sluicegate.testing.scene import Plugin, decisions_of, outcomes_of
 from sluicegate_crewai import guard_crew, guard_tools
 
@@ -173,6 +173,27 @@ def test_a_direct_call_that_is_permitted_runs() -> None:
         asyncio.run(guard_tools([refunds.tool("class")], gate)[0].arun(order="E", eur=5))
     with pytest.raises(TypeError, match="takes 2 arguments"):
         guarded.run("A", 1, 2)
+
+
+def test_a_call_in_a_thread_of_crewais_knows_its_context() -> None:
+    """The async form of text mode runs tools in a thread: who calls, and in which run, is known there too."""
+    gate = gate_for()
+    [guarded] = guard_tools([Refunds().tool()], gate)
+    with context(tenant="acme", run="ticket-7"):
+        asyncio.run(guarded.to_structured_tool().ainvoke({"order": "A", "eur": 5}))
+    proposal = decisions_of(gate)[0]["proposal"]
+    assert (proposal["subject"]["tenant"], proposal["run"]) == ("acme", "ticket-7")
+
+
+def test_an_async_tool_runs_where_a_loop_is_running() -> None:
+    """Who calls a guarded tool from async code, as other frameworks' executors do, gets its result."""
+    refunds = Refunds()
+    [guarded] = guard_tools([refunds.tool("class async")], gate_for())
+
+    async def main() -> Any:
+        return guarded._run(order="A", eur=5)
+
+    assert asyncio.run(main()) == "refunded 5 for A"
 
 
 def test_two_hundred_parallel_calls_keep_to_the_slots() -> None:

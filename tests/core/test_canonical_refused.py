@@ -214,6 +214,14 @@ def test_a_text_of_five_megabytes_is_refused_by_its_name():
     )
 
 
+@pytest.mark.parametrize("long", [["x" * 600_000] * 2, {"c": "x" * 600_000, "d": "x" * 600_000}])
+def test_a_container_that_is_too_long_is_named(long):
+    """Where no text alone is too long, the list or object that holds them is to blame."""
+    with pytest.raises(NotCanonical) as caught:
+        freeze({"a": 1, "b": [long]})
+    assert str(caught.value).startswith("b[0] is more than 1,048,576 characters long")
+
+
 def test_lists_that_share_parts_do_not_expand():
     """Forty lists that each hold the one before twice are a tera-element document: refused at once."""
     document: list[object] = ["x"]

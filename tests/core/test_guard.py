@@ -164,6 +164,14 @@ def test_contexts_nest():
     assert current() == Context()
 
 
+def test_a_whole_subject_takes_the_place_of_the_outer_one():
+    """A subject that names no tenant does not inherit the tenant outside."""
+    with context(tenant="acme", user="ada", run="r1"), context(subject=Subject(agent="helper")):
+        assert current().subject == Subject(agent="helper")
+        with context(subject=Subject(agent="helper"), tenant="other"):
+            assert current().subject == Subject(agent="helper", tenant="other")
+
+
 def test_a_context_ends_with_an_exception():
     """A context is left whatever happens in it."""
 

@@ -10,13 +10,15 @@ takes its arguments. `sluicegate.testing.AdapterContract` says whether it all ho
 from __future__ import annotations
 
 from .attempt import Attempt, No, acarry_out, arecord, carry_out, record, recorded_text
-from .shape import Shape, jsonable
+from .shape import STEADY, Receive, Shape, jsonable
 from .surroundings import Underway, inside, own_run, underway
 from .unfit import SubjectSource, Unfit, subject_of
 
 __all__ = [
+    "STEADY",
     "Attempt",
     "No",
+    "Receive",
     "Shape",
     "SubjectSource",
     "Underway",

@@ -63,9 +63,7 @@ def own_run() -> str | None:
 @contextmanager
 def named(who: Subject, run: str | None) -> Generator[Context, None, None]:
     """The context of a call by *who* in *run*."""
-    with context(
-        tenant=who.tenant, user=who.user, agent=who.agent, roles=who.roles, run=run
-    ) as here:
+    with context(subject=who, run=run) as here:
         yield here
 
 
