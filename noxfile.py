@@ -171,7 +171,9 @@ def lint(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Each Python example in README.md and docs/ runs and prints what it says."""
     session.install("-e.[all]", *group("test"))
-    session.run("pytest", "--at-least=5", "README.md", "docs", *session.posargs)
+    # What the frameworks say of themselves on import is nothing that an example could mend.
+    quiet = ("-Wignore::DeprecationWarning", "-Wignore::ImportWarning")
+    session.run("pytest", *quiet, "--at-least=60", "README.md", "docs", *session.posargs)
 
 
 @nox.session

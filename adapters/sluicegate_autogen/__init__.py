@@ -9,17 +9,17 @@ team after a final refusal; `check_team` refuses a team that the gate cannot hol
 from __future__ import annotations
 
 try:
-    import autogen_agentchat as _agentchat  # noqa: F401
-except ImportError as error:
+    from .check import check_team, unguarded
+    from .intervention import GateInterventionHandler
+    from .termination import GateTermination
+    from .tools import guard_tools
+    from .workbench import GateWorkbench
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("autogen_agentchat", "autogen_core"):
+        raise
     raise ImportError(
         'sluicegate_autogen needs AutoGen: pip install "sluicegate[autogen]"'
     ) from error
-
-from .check import check_team, unguarded
-from .intervention import GateInterventionHandler
-from .termination import GateTermination
-from .tools import guard_tools
-from .workbench import GateWorkbench
 
 __all__ = [
     "GateInterventionHandler",

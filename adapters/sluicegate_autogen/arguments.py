@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from sluicegate import Schema, thaw
 from sluicegate.adapting.shape import STEADY, Receive, Shape
+from sluicegate.canonical import is_object
 
 __all__ = ["Arguments", "arguments_of"]
 
@@ -30,23 +31,21 @@ def arguments_of(tool: ToolSchema, model: type[BaseModel] | None = None) -> Argu
     facing = Schema.of(document)
     if model is None:
         parts = document.get("properties", {}).items()
-        defaults = {n: p["default"] for n, p in parts if isinstance(p, Mapping) and "default" in p}
+        defaults = {n: p["default"] for n, p in parts if is_object(p) and "default" in p}
         return Shape(facing), (lambda known: {**defaults, **known}) if defaults else None
     fields = {name: _spellings(name, field) for name, field in model.model_fields.items()}
     fresh = [n for n, field in model.model_fields.items() if field.default_factory not in STEADY]
     shape = Shape(
-        facing, fields=set().union(*fields.values()), fresh={name: fields[name] for name in fresh}
+        facing,
+        fields=frozenset[str]().union(*fields.values()),
+        fresh={name: fields[name] for name in fresh},
     )
     return shape, lambda known: dict(model.model_validate(thaw(known)))
 
 
 def _spellings(name: str, field: FieldInfo) -> set[str]:
     """All names by which pydantic may take a field."""
-    found: set[Any] = {name, field.alias, field.validation_alias}
-    if isinstance(field.validation_alias, AliasChoices):
-        found |= {
-            c.path[0] if isinstance(c, AliasPath) else c for c in field.validation_alias.choices
-        }
-    elif isinstance(field.validation_alias, AliasPath):
-        found.add(field.validation_alias.path[0])
-    return {spelling for spelling in found if isinstance(spelling, str)}
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    firsts = [choice.path[0] if isinstance(choice, AliasPath) else choice for choice in choices]
+    return {text for text in (name, field.alias, *firsts) if isinstance(text, str)}

@@ -20,6 +20,7 @@ from sluicegate import (
     Gate,
     Outcome,
     Permit,
+    Proposal,
     Reason,
     Recorded,
     Succeeded,
@@ -187,17 +188,12 @@ async def carry_out(
     *nearest* says that no other guard is between this one and the function. Raises what
     `decide` raises where it did not run, and whatever it raised.
     """
-    outer = call.around(gate)
-    if outer is not None and outer.pass_by(_SETTLER):
-        proposal, permit, args = outer.proposal, outer.permit, outer.args
-    else:
-        made = call.attempt(subject, caller(), shape)
-        answer = await decide(gate, made, token)
-        if isinstance(answer, Recorded):
-            text = recorded_text(answer)
-            yield Done(Answer(text), text)
-            return
-        proposal, permit, args = made.proposal, answer, made.kept(answer)
+    permitted = await _permitted(gate, subject, call, shape, token)
+    if isinstance(permitted, Recorded):
+        text = recorded_text(permitted)
+        yield Done(Answer(text), text)
+        return
+    proposal, permit, args = permitted
     events: asyncio.Queue[Any] = asyncio.Queue()
     with inside(gate, proposal, permit, args) as here:
         if nearest:
@@ -226,6 +222,23 @@ async def carry_out(
     if isinstance(ending, BaseException):
         raise ending
     yield ending
+
+
+async def _permitted(
+    gate: Gate,
+    subject: SubjectSource,
+    call: Call,
+    shape: Callable[[], Arguments],
+    token: CancellationToken | None,
+) -> tuple[Proposal, Permit, Any] | Recorded:
+    outer = call.around(gate)
+    if outer is not None and outer.pass_by(_SETTLER):
+        return outer.proposal, outer.permit, outer.args
+    attempt = call.attempt(subject, caller(), shape)
+    answer = await decide(gate, attempt, token)
+    return (
+        answer if isinstance(answer, Recorded) else (attempt.proposal, answer, attempt.kept(answer))
+    )
 
 
 async def settle(call: Underway, ending: Done | BaseException) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from autogen_agentchat.agents import (
     AssistantAgent,
@@ -97,14 +97,14 @@ def _agents(thing: Any) -> Iterator[AssistantAgent]:
 
 def _parts(thing: Any) -> Sequence[Any]:
     """What is directly in *thing*. AutoGen has no public way to ask."""
-    if isinstance(thing, (list, tuple)):
-        return thing
     if isinstance(thing, GateWorkbench):
         return thing.parts
     if isinstance(thing, GuardedTool):
         return _parts(thing.tool)
+    found: Any = thing
     for kind, attribute in _ATTRIBUTES:
         if isinstance(thing, kind):
             found = getattr(thing, attribute)
-            return found if isinstance(found, (list, tuple)) else [found]
-    return ()
+    if isinstance(found, (list, tuple)):
+        return cast("Sequence[Any]", found)
+    return () if found is thing else (found,)

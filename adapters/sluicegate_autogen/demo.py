@@ -97,7 +97,10 @@ class ScriptedModel(ChatCompletionClient):
             structured_output=False,
         )
 
-    capabilities = model_info
+    @property
+    def capabilities(self) -> ModelInfo:
+        """The older name."""
+        return self.model_info
 
 
 def _read(result: FunctionExecutionResult) -> str:

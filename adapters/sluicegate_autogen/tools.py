@@ -47,12 +47,14 @@ def _guarded(
         if tool.gate is gate:
             return tool
         raise TypeError(f"{tool.name} is guarded by another gate already; guard its .tool instead")
-    if not isinstance(tool, BaseTool):
-        if not callable(tool):
-            raise TypeError(f"{tool!r:.80} is no tool; give a BaseTool or a function")
-        tool = FunctionTool(tool, description=tool.__doc__ or "")
-    kind = GuardedStreamTool if isinstance(tool, StreamTool) else GuardedTool
-    return kind(_with_context(tool), gate, subject)
+    if isinstance(tool, BaseTool):
+        inner = _with_context(tool)  # pyright: ignore[reportUnknownArgumentType]
+    elif callable(tool):
+        inner = _with_context(FunctionTool(tool, description=tool.__doc__ or ""))
+    else:
+        raise TypeError(f"{tool!r:.80} is no tool; give a BaseTool or a function")
+    kind = GuardedStreamTool if isinstance(inner, StreamTool) else GuardedTool
+    return kind(inner, gate, subject)
 
 
 class GuardedTool(BaseTool[Any, Any]):

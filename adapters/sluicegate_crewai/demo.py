@@ -106,7 +106,7 @@ def play(shop: Shop, script: Script, gate: Gate | None) -> None:
         max_iter=200,
     )
     task = Task(description=TASK, expected_output="What was done, and what was not.", agent=desk)
-    crew = Crew(agents=[desk], tasks=[task], tracing=False)
+    crew: Any = Crew(agents=[desk], tasks=[task], tracing=False)
     if gate is not None:
         guard_crew(crew, gate, subject=SUBJECT)
     with contextlib.redirect_stdout(sys.stderr):  # where CrewAI says what it thinks of tracing

@@ -48,8 +48,9 @@ def _guarded(tool: BaseTool, gate: Gate, subject: SubjectSource) -> BaseTool:
         if tool.gate is gate:
             return tool
         raise TypeError(f"{tool.name} is guarded by another gate already; guard its .inner instead")
-    looks = {name: getattr(tool, name) for name in BaseTool.model_fields}
-    return GuardedTool(**looks | {"cache_function": _never}, inner=tool, gate=gate, subject=subject)
+    looks: dict[str, Any] = {name: getattr(tool, name) for name in BaseTool.model_fields}
+    looks["cache_function"] = _never
+    return GuardedTool(**looks, inner=tool, gate=gate, subject=subject)
 
 
 def _never(_args: Any = None, _result: Any = None) -> bool:
@@ -126,7 +127,7 @@ class GuardedTool(BaseTool):
         """What CrewAI makes of each tool when a run starts."""
         attend()
         structured = _StructuredTool(**dict(super().to_structured_tool()))
-        structured._original_tool = self
+        structured._original_tool = self  # pyright: ignore[reportPrivateUsage]
         return structured
 
     def format_output_for_agent(self, raw_result: Any) -> str:
@@ -141,7 +142,7 @@ class _StructuredTool(CrewStructuredTool):
 
     def _parse_args(self, raw_args: str | dict[str, Any]) -> dict[str, Any]:
         parsed: Any = json.loads(raw_args) if isinstance(raw_args, str) else raw_args
-        sent = caller(self._original_tool).sent or {}
+        sent: Any = caller(self._original_tool).sent or {}
         same = all(name in sent and sent[name] is value for name, value in parsed.items())
         return dict(sent) if sent and same else parsed  # with what CrewAI has dropped by now
 
