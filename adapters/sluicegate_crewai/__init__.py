@@ -8,13 +8,13 @@ Sluicegate for CrewAI: what the policy does not permit does not run.
 from __future__ import annotations
 
 try:
-    import crewai as _crewai  # noqa: F401
-except ImportError as error:
-    raise ImportError("sluicegate_crewai needs CrewAI: pip install sluicegate[crewai]") from error
-
-from .caller import Caller
-from .crew import guard_crew, unguarded
-from .hooks import install_hooks
-from .tools import guard_tools
+    from .caller import Caller
+    from .crew import guard_crew, unguarded
+    from .hooks import install_hooks
+    from .tools import guard_tools
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in ("crewai", "crewai_core"):
+        raise
+    raise ImportError('sluicegate_crewai needs CrewAI: pip install "sluicegate[crewai]"') from error
 
 __all__ = ["Caller", "guard_crew", "guard_tools", "install_hooks", "unguarded"]
