@@ -174,7 +174,9 @@ def threads(quick: bool) -> Iterator[Row]:
         rate, fair, note = raced(gate, decide_only, seconds)
         both, _, _ = raced(Gate(POLICY, f"sqlite:///{where / 'both.db'}"), spend, seconds)
     name = "SQLite durable: 16 threads"
-    yield Row(name, rate, "/s", floor, "bare commits, 1 thread", "≥ 6,000 decisions/s", rate >= 6000)
+    yield Row(
+        name, rate, "/s", floor, "bare commits, 1 thread", "≥ 6,000 decisions/s", rate >= 6000
+    )
     yield Row("  slowest thread / fastest", fair, "×", None, "", "≥ 0.5", fair >= 0.5, note)
     yield Row("  each settled as well", both, "/s", floor, "bare commits, 1 thread")
 
@@ -184,7 +186,9 @@ def decide_only(gate: Gate, given: Proposal) -> None:
         raise RuntimeError("not permitted")
 
 
-def raced(gate: Gate, work: Callable[[Gate, Proposal], None], seconds: float) -> tuple[float, float, str]:
+def raced(
+    gate: Gate, work: Callable[[Gate, Proposal], None], seconds: float
+) -> tuple[float, float, str]:
     """Calls per second of sixteen threads together, and the slowest one's part of the fastest one's."""
     counts = [0] * 16
     stop = time.monotonic() + seconds

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ CLIENTS = {
 
 def order_desk(model: Any, shop: Shop, gate: Gate | None) -> RoundRobinGroupChat:
     """The team. With a gate its agent has a workbench instead of a list of tools, and nothing else changes."""
-    tools = [
+    tools: list[Callable[..., Any]] = [
         shop.get_order,
         shop.place_order,
         shop.issue_refund,

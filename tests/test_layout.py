@@ -43,7 +43,11 @@ HOOKS = {
     if name.startswith("sluicegate_")
 }
 
-LINES_OF_AN_ADAPTER = {"sluicegate_autogen": 690, "sluicegate_crewai": 300, "sluicegate_langchain": 445}
+LINES_OF_AN_ADAPTER = {
+    "sluicegate_autogen": 690,
+    "sluicegate_crewai": 300,
+    "sluicegate_langchain": 445,
+}
 """
 Lines of code, without imports, docstrings and comments. The aim is 300: what is above it
 is ways that the framework has of calling a tool. These numbers may only fall.

@@ -200,6 +200,12 @@ class Proposal:
             f'"source":{quoted(self.source)},"subject":{self.subject.text},"tool":{quoted(self.tool)}}}'
         )
 
+    def __copy__(self) -> Proposal:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Proposal:
+        return self
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a proposal is frozen; {name} cannot be set")
 

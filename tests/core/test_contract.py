@@ -51,7 +51,11 @@ class Loop:
         tool = self.tools.get(call.tool)
 
         async def body(args):
-            found = tool(**args) if inspect.iscoroutinefunction(tool) else asyncio.to_thread(tool, **args)
+            found = (
+                tool(**args)
+                if inspect.iscoroutinefunction(tool)
+                else asyncio.to_thread(tool, **args)
+            )
             return await found
 
         parts = {"refused": self.refused, "outcome": outcome}

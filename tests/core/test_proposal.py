@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.canonical import freeze
+from sluicegate.decision import Reason
 from sluicegate.proposal import Proposal, Subject
 from sluicegate.schema import Schema
 
@@ -59,6 +60,8 @@ def content(proposal: Proposal) -> dict[str, Any]:
         },
         "tool": proposal.tool,
     }
+    if proposal.flaw is not None and proposal.flaw.code != "args_not_canonical":
+        told["defect_code"] = proposal.flaw.code
     return told | ({"defect": proposal.defect} if proposal.defect else {})
 
 
@@ -80,6 +83,13 @@ PROPOSALS = st.builds(
     depth=st.integers(0, 9),
     source=st.text(max_size=4),
     defect=st.none() | NAMES,
+    flaw=st.none()
+    | st.builds(
+        Reason,
+        st.sampled_from(["missing_subject", "args_not_canonical", "internal_error"]),
+        NAMES,
+        NAMES,
+    ),
 )
 
 
@@ -277,3 +287,12 @@ def test_an_empty_call_id_is_kept():
 def test_the_root_is_the_outermost_run_that_is_known(where, root):
     """Without a root it is the parent, without a parent the run itself."""
     assert Proposal("t", {}, **where).root == root
+
+
+def test_a_copy_of_a_proposal_is_the_proposal():
+    """What cannot change need not be copied."""
+    import copy
+
+    proposal = Proposal("pay", {"items": [1]})
+    assert copy.copy(proposal) is proposal
+    assert copy.deepcopy({"p": proposal})["p"] is proposal

@@ -7,6 +7,7 @@ from collections import UserDict
 
 import pytest
 
+from sluicegate.decision import Reason
 from sluicegate.proposal import Proposal, Subject
 
 
@@ -61,6 +62,18 @@ def test_raw_arguments_are_kept_only_for_a_gate_that_observes():
     args = {"a": math.nan}
     assert Proposal("t", args).raw is args
     assert Proposal("t", [1]).raw == Proposal("t", {"a": 1}).raw == {}
+
+
+def test_a_defect_is_a_reason_to_refuse():
+    """A flaw that an adapter gives is kept as it is; any other is that the call is not canonical."""
+    flaw = Reason("missing_subject", "adapter", "nobody said whose agent this is")
+    given = Proposal("t", {"a": 1}, flaw=flaw)
+    assert (given.flaw, given.defect, given.args) == (flaw, flaw.message, {})
+    assert given != Proposal("t", {"a": 1}, defect=flaw.message)
+    for proposal in (Proposal("t", {"a": math.nan}), Proposal("t", {}, defect="cut off")):
+        assert proposal.flaw.code == "args_not_canonical"
+        assert proposal.defect in proposal.flaw.message
+    assert Proposal("t", {"a": 1}).flaw is None
 
 
 def test_a_mapping_with_a_key_twice_is_a_defect():

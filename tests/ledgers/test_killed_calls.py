@@ -69,7 +69,9 @@ def test_a_call_that_was_killed_after_its_effect(tmp_path, tool, code, call_id):
     again = Proposal(tool, {"order": "A1"}, run="r1", call_id=call_id)
     with Gate(POLICY, ledger) as gate:
         at_once = gate.decide(again)
-        assert isinstance(at_once, Deny), "while the lease lasts, the killed call may still be running"
+        assert isinstance(at_once, Deny), (
+            "while the lease lasts, the killed call may still be running"
+        )
     with Gate(POLICY, ledger, clock=Later(60)) as gate:
         decision = gate.decide(again)
         if code is None:
