@@ -33,9 +33,6 @@ _CALLER: Final[ContextVar[Caller | None]] = ContextVar("sluicegate_crewai_caller
 
 def note(call: Any, subject: SubjectSource = None) -> None:
     """Keep what a hook was told of a call that is about to be made."""
-    noted = _CALLER.get()
-    if subject is None and noted is not None and noted.sent is call.tool_input:
-        return  # noted already, with a subject
     noted = Caller(
         tool=call.tool_name,
         agent=call.agent,

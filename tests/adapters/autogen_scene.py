@@ -8,12 +8,17 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.conditions import TextMessageTermination
 from autogen_agentchat.messages import ToolCallExecutionEvent
+from autogen_agentchat.teams import RoundRobinGroupChat
+from autogen_agentchat.tools import AgentTool, TeamTool
 from autogen_core import FunctionCall
 from autogen_core.models import ChatCompletionClient, CreateResult, ModelInfo, RequestUsage
 
 from sluicegate import Gate, Subject
+from sluicegate_autogen import GateWorkbench
 
+HELPER = Subject(tenant="acme", agent="helper")
 ACME = Subject(tenant="acme", user="ada", agent="desk")
 PATIENCE = 20.0
 T = TypeVar("T")
@@ -79,6 +84,22 @@ def agent(*turns: Sequence[FunctionCall], name: str = "desk", **options: Any) ->
     """A real agent whose model makes the calls of *turns*."""
     options.setdefault("max_tool_iterations", len(turns) + 1)
     return AssistantAgent(name, Scripted(*turns), **options)
+
+
+def team_of(*agents: Any, **options: Any) -> RoundRobinGroupChat:
+    """A team that ends when the agent named "desk" has the last word."""
+    options.setdefault("termination_condition", TextMessageTermination(source="desk"))
+    return RoundRobinGroupChat(list(agents), **options)
+
+
+def helper(gate: Any, *tools: Any, kind: str = "agent", turns: Sequence[Any]) -> Any:
+    """An agent, or a team of one, as a tool."""
+    one = agent(*turns, name="helper", workbench=GateWorkbench(list(tools), gate, subject=HELPER))
+    if kind == "agent":
+        return AgentTool(one, return_value_as_last_message=True)
+    end = TextMessageTermination(source="helper")
+    team = RoundRobinGroupChat([one], termination_condition=end)
+    return TeamTool(team, name="helper", description="help", return_value_as_last_message=True)
 
 
 def patiently(work: Coroutine[Any, Any, T], seconds: float = PATIENCE) -> T:

@@ -167,7 +167,7 @@ class Desk:
             backstory="b",
             llm=self.model,
             tools=[t if isinstance(t, BaseTool) else tool(t) for t in tools],
-            **{"max_iter": 100, **options},
+            **{"max_iter": 300, **options},
         )
 
     @property

@@ -25,9 +25,9 @@ from crewai_scene import (
 )
 from pydantic import BaseModel, Field
 
-from sluicegate import Gate, Subject, context
+from sluicegate import Gate, Subject, context, current
 from sluicegate.testing.scene import decisions_of
-from sluicegate_crewai import guard_crew, guard_tools, unguarded
+from sluicegate_crewai import Caller, guard_crew, guard_tools, unguarded
 
 pytestmark = IN_PEACE
 
@@ -114,6 +114,36 @@ def test_a_manager_delegates_to_guarded_coworkers(gate: Gate) -> None:
     assert unguarded(crew) == []
 
 
+def test_a_manager_that_crewai_makes_keeps_its_delegation(gate: Gate) -> None:
+    """What CrewAI's own manager delegates with is left as it is: newer versions kick off again with it."""
+    till = Till()
+    boss = Desk([], [delegate()], role="boss")
+    coworker = Desk([till.refund], [call("refund", eur=5)], role="till")
+    task = Task(description="d", expected_output="e", agent=coworker.agent)
+    crew = Crew(
+        agents=[coworker.agent], tasks=[task], process=Process.hierarchical, manager_llm=boss.model
+    )
+    guard_crew(crew, gate, subject=ACME).kickoff()
+    assert till.paid == [5]
+    assert crew.manager_agent is not None
+    before = list(crew.manager_agent.tools or ())
+    guard_crew(crew, gate, subject=ACME)
+    assert crew.manager_agent.tools == before != []
+    assert unguarded(crew) == []
+
+
+def test_a_manager_with_a_server_is_found(gate: Gate, server: MCPServerStdio) -> None:
+    """The manager is one of the agents of a crew."""
+    boss, coworker = Desk([], role="boss", mcps=[server]), Desk([], role="till")
+    crew = Crew(
+        agents=[coworker.agent],
+        tasks=[Task(description="d", expected_output="e")],
+        process=Process.hierarchical,
+        manager_agent=boss.agent,
+    )
+    assert len(unguarded(crew)) == 1
+
+
 def test_a_policy_that_names_delegation_is_told_that_nothing_would_come_of_it(gate: Gate) -> None:
     """CrewAI makes its delegation tools anew for each task, so a crew is not guarded by such a policy."""
     named = Gate({**POLICY, "tools": {"delegate_work_to_coworker": {}}}, "memory:")
@@ -141,7 +171,7 @@ def test_tools_of_tasks_and_of_agents_outside_of_the_crew_are_guarded(gate: Gate
     crew = Crew(agents=[desk.agent], tasks=[first, second])
     assert unguarded(crew) == ["refund"]
     guard_crew(crew, gate, subject=ACME).kickoff()
-    assert unguarded(crew) == []
+    assert unguarded(crew) == unguarded(outsider.agent) == []
     assert till.paid == []
     assert "args_invalid" in desk.replies[0]
     assert "args_invalid" in outsider.replies[0]
@@ -303,9 +333,15 @@ def test_a_run_that_is_named_inside_of_a_tool_is_the_run_of_the_inner_crew(gate:
 
 
 def test_a_guarded_tool_inside_of_a_tool_is_in_the_same_run(gate: Gate) -> None:
-    """A tool that calls another one directly stays in its run, and with its subject."""
+    """A tool that calls another one directly stays in its run, and with its subject; no agent calls it."""
     till = Till()
-    [refund] = guard_tools([till.refund], gate)
+    callers: list[Caller] = []
+
+    def same(caller: Caller) -> Subject:
+        callers.append(caller)
+        return current().subject
+
+    [refund] = guard_tools([till.refund], gate, subject=same)
 
     @tool("look")
     def look() -> str:
@@ -316,6 +352,7 @@ def test_a_guarded_tool_inside_of_a_tool_is_in_the_same_run(gate: Gate) -> None:
     outer, inner = (decision["proposal"] for decision in decisions_of(gate))
     assert till.paid == [5]
     assert (inner["run"], inner["subject"]) == (outer["run"], outer["subject"])
+    assert callers == [Caller(tool="refund")]
 
 
 def test_a_crew_that_failed_is_not_around_the_next_one(gate: Gate) -> None:
@@ -395,3 +432,12 @@ def test_a_server_that_is_down_is_an_error(gate: Gate, tmp_path: Path) -> None:
         guard_crew(desk.crew(), gate)
     assert desk.agent.tools == before
     assert desk.agent.mcps == [gone]
+
+
+@pytest.mark.filterwarnings("ignore:Agent 'clerk' declares apps:UserWarning")
+def test_an_app_without_tools_is_an_error(gate: Gate) -> None:
+    """CrewAI goes on without the tools of an app that it does not find; a crew is not guarded like that."""
+    desk = Desk([], apps=["gmail"])
+    assert unguarded(desk.agent) == ["gmail"]
+    with pytest.raises(ValueError, match="'gmail' of 'clerk' has no tools"):
+        guard_crew(desk.crew(), gate)

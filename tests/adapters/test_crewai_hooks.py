@@ -239,6 +239,19 @@ def test_the_context_names_the_agent_before_its_role_does(gate: Gate) -> None:
     assert decisions_of(gate)[0]["proposal"]["subject"]["agent"] == "desk-7"
 
 
+def test_a_call_after_the_agents_own_is_not_the_agents(gate: Gate) -> None:
+    """What a callback of the agent calls, right after a call of the agent, is not attributed to the agent."""
+    till = Till()
+    desk = Desk([till.refund], [call("refund", eur=5)], mode="text")
+    crew = guard_crew(desk.crew(), gate)
+    assert desk.agent.tools is not None
+    [refund] = desk.agent.tools
+    desk.agent.step_callback = lambda _: refund.run(eur=1)
+    crew.kickoff()
+    agents = [decision["proposal"]["subject"]["agent"] for decision in decisions_of(gate)]
+    assert agents == ["clerk", None, None]  # CrewAI calls back after the last word too
+
+
 def test_a_direct_call_has_the_context_for_a_subject(gate: Gate) -> None:
     """Outside of an agent there is no role: who calls is what `sluicegate.context` says."""
     till = Till()

@@ -30,9 +30,6 @@ PAGE: Final = 256
 Permit: TypeAlias = tuple[int, int]
 """When the lease ends (0: settled as unknown), and the decision's entry."""
 
-_Keys: TypeAlias = dict[str, None]
-"""A set in the order of insertion: the same history makes the same file."""
-
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _ABSENT: Final[Any] = object()
 
@@ -48,17 +45,18 @@ class SqliteBooks:
 
     def __init__(self, connection: sqlite3.Connection, known: tuple[int, str]) -> None:
         self._cursor = connection.cursor()
+        self._execute = self._cursor.execute
         self._version = -1  # SQLite's count of the commits of other connections
         self._cells: dict[str, Cell] = {}
         self._permits: dict[str, Permit | None] = {}
         # What this transaction has changed, …
         self._rows: list[tuple[int, str, str, str]] = []
-        self._changed_cells: _Keys = {}
-        self._changed_permits: _Keys = {}
+        self._changed_cells: dict[str, Cell] = {}
+        self._changed_permits: dict[str, Permit | None] = {}
         self._undo: list[tuple[dict[str, Any], str, Any]] = []
         # … and what others have since the fold.
-        self._unfolded_cells: _Keys = {}
-        self._unfolded_permits: _Keys = {}
+        self._unfolded_cells: dict[str, Cell] = {}
+        self._unfolded_permits: dict[str, Permit | None] = {}
         self.folded: int = -1
         self.bulk = 0  # characters of journal that we wrote since the fold
         self.writer: str = ""
@@ -72,14 +70,13 @@ class SqliteBooks:
     def cell(self, key: str) -> Cell:
         cell: Cell = self._cells.get(key, _ABSENT)
         if cell is _ABSENT:
-            row = self._one("SELECT cell FROM cells WHERE key = ?", key)
+            row = self._execute("SELECT cell FROM cells WHERE key = ?", (key,)).fetchone()
             cell = self._cells[key] = None if row is None else tuple(json.loads(row[0]))
         return cell
 
     def put(self, key: str, cell: Cell) -> None:
         self._undo.append((self._cells, key, self.cell(key)))
-        self._cells[key] = cell
-        self._changed_cells[key] = None
+        self._cells[key] = self._changed_cells[key] = cell
 
     def permit(self, permit: str) -> int | None:
         known = self._permit(permit)
@@ -87,8 +84,8 @@ class SqliteBooks:
 
     def put_permit(self, permit: str, expires: int | None, entry: int) -> None:
         self._undo.append((self._permits, permit, self._permit(permit)))
-        self._permits[permit] = None if expires is None else (expires, entry)
-        self._changed_permits[permit] = None
+        kept = None if expires is None else (expires, entry)
+        self._permits[permit] = self._changed_permits[permit] = kept
 
     def append(self, at: int, rest: str) -> int:
         body = f'{{"at":{at},{rest}'
@@ -103,7 +100,7 @@ class SqliteBooks:
         written = self.seq - len(self._rows)
         if entry > written:
             return self._rows[entry - written - 1][3]
-        row = self._one("SELECT body FROM journal WHERE seq = ?", entry)
+        row = self._execute("SELECT body FROM journal WHERE seq = ?", (entry,)).fetchone()
         if row is None:
             raise LedgerError(f"the journal has no entry {entry}; see `sluicegate journal verify`")
         return cast("str", row[0])
@@ -112,7 +109,7 @@ class SqliteBooks:
 
     def refresh(self) -> None:
         """Learn what others have committed. To be called first in every transaction."""
-        version = self._one("PRAGMA data_version")[0]
+        (version,) = self._execute("PRAGMA data_version").fetchone()
         if version != self._version:
             self._read_on()
             self._version = version
@@ -126,24 +123,20 @@ class SqliteBooks:
         except sqlite3.Error:
             raise  # the trouble of the whole transaction, not of this request
         except Exception as error:  # noqa: BLE001 - handed to whoever made the request
-            for known, key, value in reversed(self._undo):
-                known[key] = value
-            self.seq, self.last, self.floor, rows = before
-            del self._rows[rows:]
+            self._take_back(*before)
             return error
 
     def write(self) -> None:
         """Write down what the requests of this transaction changed."""
         if not self._rows:
             return  # nothing changes without an entry
-        cells = {key: self._cells[key] for key in self._changed_cells}
-        permits = {key: self._permits[key] for key in self._changed_permits}
-        last = (*self._rows.pop(), _encode([self.floor, cells, permits]))
+        changes = _encode([self.floor, self._changed_cells, self._changed_permits])
         insert = "INSERT INTO journal (seq, prev, hash, body, changes) VALUES (?, ?, ?, ?, ?)"
+        last = (*self._rows.pop(), changes)
         if self._rows:
             self._cursor.executemany(insert, [(*row, None) for row in self._rows])
             self._rows.clear()
-        self._cursor.execute(insert, last)
+        self._execute(insert, last)
 
     def written(self) -> None:
         """The transaction is committed."""
@@ -157,19 +150,18 @@ class SqliteBooks:
     def fold(self) -> None:
         """Bring `cells`, `permits` and `head` up to date. Alone in its transaction."""
         many = self._cursor.executemany
-        cells = [(key, self._cells[key]) for key in self._unfolded_cells]
+        cells, permits = self._unfolded_cells.items(), self._unfolded_permits.items()
         many("DELETE FROM cells WHERE key = ?", [(key,) for key, cell in cells if cell is None])
+        many("DELETE FROM permits WHERE id = ?", [(key,) for key, kept in permits if kept is None])
         many(
             "INSERT OR REPLACE INTO cells VALUES (?, ?)",
             [(key, _encode(cell)) for key, cell in cells if cell is not None],
         )
-        permits = [(key, self._permits[key]) for key in self._unfolded_permits]
-        many("DELETE FROM permits WHERE id = ?", [(key,) for key, kept in permits if kept is None])
         many(
             "INSERT OR REPLACE INTO permits VALUES (?, ?, ?)",
             [(key, *kept) for key, kept in permits if kept is not None],
         )
-        self._cursor.execute(
+        self._execute(
             "UPDATE head SET seq = ?, hash = ?, floor = ?", (self.seq, self.last, self.floor)
         )
 
@@ -194,12 +186,12 @@ class SqliteBooks:
         """Some cells behind the key *after*, and the last key looked at; None at the end."""
         self.refresh()
         query = "SELECT key, cell FROM cells WHERE key >= ? AND key > ? ORDER BY key LIMIT ?"
-        rows = self._cursor.execute(query, (prefix, after, PAGE)).fetchall()
+        rows = self._execute(query, (prefix, after, PAGE)).fetchall()
         stored = {key: tuple(json.loads(cell)) for key, cell in rows if key.startswith(prefix)}
         end = rows[-1][0] if len(stored) == PAGE else None
         recent = {
-            key: self._cells[key]
-            for key in self._unfolded_cells
+            key: cell
+            for key, cell in self._unfolded_cells.items()
             if key.startswith(prefix) and key > after and (end is None or key <= end)
         }
         page = sorted((stored | recent).items())
@@ -211,30 +203,38 @@ class SqliteBooks:
             "SELECT seq, (SELECT writer FROM head), prev, hash, body "
             "FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
         )
-        return [Entry(*row) for row in self._cursor.execute(query, (after, PAGE))]
+        return [Entry(*row) for row in self._execute(query, (after, PAGE))]
 
     # --- below ---
-
-    def _one(self, query: str, *values: object) -> Any:
-        return self._cursor.execute(query, values).fetchone()
 
     def _permit(self, permit: str) -> Permit | None:
         known: Permit | None = self._permits.get(permit, _ABSENT)
         if known is _ABSENT:
             query = "SELECT expires, entry FROM permits WHERE id = ?"
-            known = self._permits[permit] = self._one(query, permit)
+            known = self._permits[permit] = self._execute(query, (permit,)).fetchone()
         return known
+
+    def _take_back(self, seq: int, last: str, floor: int, rows: int) -> None:
+        """Undo what the last request did, in the order opposite to how it was done."""
+        self.seq, self.last, self.floor = seq, last, floor
+        del self._rows[rows:]
+        for known, key, value in reversed(self._undo):
+            known[key] = value
+        # A key may have been changed by an earlier request of this transaction too.
+        self._changed_cells = {key: self._cells[key] for key in self._changed_cells}
+        self._changed_permits = {key: self._permits[key] for key in self._changed_permits}
 
     def _read_on(self) -> None:
         self._check_known()
-        folded, last, floor, self.writer = self._one("SELECT seq, hash, floor, writer FROM head")
+        head = self._execute("SELECT seq, hash, floor, writer FROM head").fetchone()
+        folded, last, floor, self.writer = head
         if folded != self.folded:
             # What we have not seen yet may have been folded already: begin anew from there.
             self._forget()
             self.folded = self.seq = folded
             self.last, self.floor = last, floor
         query = "SELECT seq, hash, changes FROM journal WHERE seq > ? AND changes IS NOT NULL"
-        rows = self._cursor.execute(f"{query} ORDER BY seq", (self.seq,)).fetchall()
+        rows = self._execute(f"{query} ORDER BY seq", (self.seq,)).fetchall()
         for seq, last, changes in rows:
             floor, cells, permits = json.loads(changes)
             self._learn(cells, permits)
@@ -242,7 +242,8 @@ class SqliteBooks:
 
     def _check_known(self) -> None:
         """Entries do not vanish. If one does, what it counted is gone, and more would be permitted."""
-        known = self._one("SELECT hash FROM journal WHERE seq = ?", self.seq)
+        query = "SELECT hash FROM journal WHERE seq = ?"
+        known = self._execute(query, (self.seq,)).fetchone()
         if self.seq and known != (self.last,):
             raise LedgerError(
                 f"entry {self.seq} of the journal was removed or replaced by another program; "
@@ -253,11 +254,11 @@ class SqliteBooks:
         self, cells: dict[str, list[Any] | None], permits: dict[str, list[int] | None]
     ) -> None:
         for key, cell in cells.items():
-            self._cells[key] = None if cell is None else tuple(cell)
-            self._unfolded_cells[key] = None
-        for key, permit in permits.items():
-            self._permits[key] = None if permit is None else (permit[0], permit[1])
-            self._unfolded_permits[key] = None
+            learnt = None if cell is None else tuple(cell)
+            self._cells[key] = self._unfolded_cells[key] = learnt
+        for permit, kept in permits.items():
+            out = None if kept is None else (kept[0], kept[1])
+            self._permits[permit] = self._unfolded_permits[permit] = out
 
     def _forget(self) -> None:
         self._cells.clear()

@@ -199,7 +199,7 @@ class Committer:
         try:
             lock.acquire()
         except LedgerError as error:
-            tickets = self._conclude(self._take(), (), error)
+            tickets = self._give_up(self._take(), (), error)
         else:
             tickets = self._commit(self._take) if self._queue or self._owed else []
             lock.release()
@@ -258,28 +258,33 @@ class Committer:
         try:
             self._database.transact(work)
         except LedgerError as error:
-            return self._conclude(tickets or take(), owed, error)
+            return self._give_up(tickets or take(), owed, error)
         except BaseException as error:
-            self._conclude(tickets, owed, error)
+            self._give_up(tickets, owed, error)
             raise
-        return self._conclude(tickets, (), None)
+        with self._mutex:
+            self._failing = False
+            for ticket in tickets:
+                if ticket.state == "left":
+                    self._owed += undoing(ticket)
+                else:
+                    ticket.state = "done"
+        return tickets
 
-    def _conclude(
-        self, tickets: list[Ticket], owed: Sequence[Settling], error: BaseException | None
+    def _give_up(
+        self, tickets: list[Ticket], owed: Sequence[Settling], error: BaseException
     ) -> list[Ticket]:
         """
-        The transaction is over. After an error it may have been committed all the same:
-        so what it granted is undone, and nobody is told that it was granted.
+        After an error a transaction may have been committed all the same: what it granted
+        is undone, and nobody is told that it was granted.
         """
         with self._mutex:
-            self._failing = error is not None
+            self._failing = True
             self._owed[:0] = owed
             for ticket in tickets:
-                if error is not None or ticket.state == "left":
-                    self._owed += undoing(ticket)
-                if error is not None:
-                    ticket.result = LedgerError(*error.args)
-                    ticket.result.__cause__ = error
+                self._owed += undoing(ticket)
+                ticket.result = LedgerError(*error.args)
+                ticket.result.__cause__ = error
                 if ticket.state != "left":
                     ticket.state = "done"
         return tickets
@@ -327,7 +332,7 @@ class Committer:
                 return
             self._closing = True
         deadline = time.monotonic() + self._timeout
-        while self._busy() and time.monotonic() < deadline:
+        while (self._turn is not None or self._work_left()) and time.monotonic() < deadline:
             time.sleep(0.001)
         with self._mutex:
             idle, self._turn = self._turn is None, self
@@ -346,10 +351,6 @@ class Committer:
             self._signals.put(None)  # it may be waiting for the lock; it lets go of it itself
             if self._thread is not current_thread():
                 self._thread.join(self._timeout)
-
-    def _busy(self) -> bool:
-        with self._mutex:
-            return self._turn is not None or self._work_left()
 
     def retire(self) -> None:
         """

@@ -18,7 +18,7 @@ from .files import LockFile, create, inspect, refuse_place
 
 __all__ = ["Database"]
 
-FOLD_ENTRIES: Final = 1_000
+FOLD_ENTRIES: Final = 500
 """Changes are folded, and the write-ahead log is checkpointed, after so many entries…"""
 
 FOLD_BULK: Final = 8_000_000

@@ -74,16 +74,14 @@ class LockFile:
 
         Raises LedgerError if there can be no lock.
         """
+        if self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return True
         deadline = time.monotonic() + seconds
-        while True:
-            try:
-                self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(pause)
-            else:
+        while time.monotonic() < deadline:
+            time.sleep(pause)
+            if self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB):
                 return True
+        return False
 
     def acquire(self) -> None:
         """Take the lock, however long it takes; first come, first served. Raises LedgerError."""
@@ -91,8 +89,10 @@ class LockFile:
 
     def release(self) -> None:
         """Let the next one have it."""
-        with suppress(LedgerError):  # a descriptor closed behind our back has released it
+        try:
             self._flock(fcntl.LOCK_UN)
+        except LedgerError:
+            return  # a descriptor that was closed behind our back has released it
 
     def close(self) -> None:
         """
@@ -106,19 +106,20 @@ class LockFile:
             with suppress(OSError):  # closed behind our back
                 os.close(fd)
 
-    def _flock(self, operation: int) -> None:
+    def _flock(self, operation: int) -> bool:
         try:
             if self._fd is None:
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             fcntl.flock(self._fd, operation)
         except BlockingIOError:
-            raise
+            return False
         except OSError as error:
             self._fd = None  # of no use, or another file's by now
             raise LedgerError(
                 f"the lock {self.path} beside the ledger cannot be used: {error.strerror}; "
                 "see that this process may write its directory"
             ) from error
+        return True
 
 
 def refuse_place(path: Path) -> None:

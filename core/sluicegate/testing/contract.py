@@ -156,14 +156,14 @@ class AdapterContract(Runner):
             assert [row.used for row in gate.usage()] == [5_000_000]
 
     def test_never_more_at_once_than_there_are_slots(self) -> None:
-        """Of thirty calls in one turn never more than four run at once, and waiting ones come through."""
+        """Of 200 calls in one turn never more than eight run at once, and waiting ones come through."""
         for runner in (self._run, self._arun):
             bodies = Bodies()
-            gate = gate_over(limits=[{"concurrency": 4, "wait": "50s", "tools": ["work"]}])
-            calls = [Call("work", {"number": n}, f"c{n}") for n in range(30)]
-            told = runner(gate, [bodies.slow(0.005)], [calls])
-            assert bodies.peak <= 4
-            assert len(bodies.ran) == 30
+            gate = gate_over(limits=[{"concurrency": 8, "wait": "50s", "tools": ["work"]}])
+            calls = [Call("work", {"number": n}, f"c{n}") for n in range(200)]
+            told = runner(gate, [bodies.slow(0.002)], [calls])
+            assert bodies.peak <= 8
+            assert len(bodies.ran) == 200
             assert told.done
 
     def test_every_run_has_its_own_budget(self) -> None:
