@@ -23,6 +23,7 @@ __all__ = ["Schema", "SchemaProblem", "Validator", "compiled", "complaints"]
 Validator: TypeAlias = jsonschema_rs.Draft202012Validator
 
 _CACHED: Final = 1024
+_STEPS: Final = 10_000
 _COMPLAINTS: Final = 20
 _COMPOUND: Final = frozenset(
     {"if", "not", "dependentSchemas", "$dynamicRef", "unevaluatedProperties"}
@@ -122,14 +123,23 @@ _cache: dict[bytes, Schema] = {}
 
 def compiled(document: Mapping[str, Any], *, formats: bool = False) -> Validator:
     """
-    A validator with linear-time patterns that never fetches anything; raises SchemaProblem.
+    A validator that never fetches anything; raises SchemaProblem.
 
-    With *formats*, `format: email` and the like are checked and no mere remarks.
+    Its patterns take linear time. One that cannot (pydantic writes such ones for decimals)
+    is given so many steps; text that needs more does not match, and so is refused. With
+    *formats*, `format: email` and the like are checked and no mere remarks.
     """
+    try:
+        return _compiled(document, jsonschema_rs.RegexOptions(), formats)
+    except SchemaProblem:
+        return _compiled(document, jsonschema_rs.FancyRegexOptions(backtrack_limit=_STEPS), formats)
+
+
+def _compiled(document: Mapping[str, Any], patterns: Any, formats: bool) -> Validator:
     try:
         return jsonschema_rs.Draft202012Validator(
             thaw(document),  # it takes no subclass of list in a schema
-            pattern_options=jsonschema_rs.RegexOptions(),
+            pattern_options=patterns,
             retriever=_offline,
             validate_formats=formats,
         )

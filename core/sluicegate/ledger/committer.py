@@ -55,8 +55,8 @@ class Committer:
         _LIVE.add(self)
 
     def _begin_anew(self) -> None:
-        # For what follows, and never held during I/O. It is re-entrant because a task whose
-        # loop is gone may be collected, and so abandon its ticket, while this thread holds it.
+        # For what follows, never held during I/O. Re-entrant, because a task whose loop is gone
+        # may be collected, and so abandon its ticket, in a thread that holds it.
         self._mutex = RLock()
         self._queue: deque[Ticket] = deque()
         self._owed: list[Settling] = []  # what undoes claims that were granted to nobody
@@ -211,13 +211,12 @@ class Committer:
 
     def _fold(self) -> None:
         """Nobody waits for this, so nobody is told: if it fails, so will the next commit."""
-        lock = self._database.lock
         with suppress(LedgerError):
-            lock.acquire()
+            self._database.lock.acquire()
             try:
                 self._database.fold()
             finally:
-                lock.release()
+                self._database.lock.release()
 
     def _gather(self, expected: int) -> None:
         """
