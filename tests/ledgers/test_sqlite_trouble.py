@@ -20,6 +20,7 @@ from sluicegate.claims import Cell, Ending, Hold, Taken
 from sluicegate.errors import LedgerError
 from sluicegate.journal import verify
 from sluicegate.ledger.base import Granted, Replayed, Settled
+from sluicegate.ledger.books import SqliteBooks
 from sluicegate.ledger.committer import Committer
 from sluicegate.ledger.database import LOOK
 from sluicegate.ledger.sqlite import SqliteLedger
@@ -88,6 +89,26 @@ def test_a_full_disk_refuses_and_recovers(sqlite_ledger: SqliteLedger) -> None:
     assert isinstance(sqlite_ledger.perform(settling(request, answer)), Settled)
     assert [entry["kind"] for entry in record(sqlite_ledger)] == ["decision", "outcome"]
     assert verify(sqlite_ledger.entries(), sqlite_ledger.head()) is None
+
+
+def test_a_commit_whose_reply_is_lost_holds_nothing(
+    sqlite_ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was told of an error has no permit: should it be on record, it is given back first."""
+
+    def lost(books: SqliteBooks) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    for ask in (sqlite_ledger.perform, lambda asked: asyncio.run(sqlite_ledger.aperform(asked))):
+        with monkeypatch.context() as patched:
+            patched.setattr(SqliteBooks, "written", lost)
+            with pytest.raises(LedgerError, match="cannot be written: disk I/O error"):
+                ask(claiming("p", quota(1), slot(1)))
+        request, answer = granted(sqlite_ledger, "q", quota(1), slot(1))
+        sqlite_ledger.perform(settling(request, answer, "failed"))
+    permits = [entry["permit"] for entry in record(sqlite_ledger)]
+    assert permits == ["p", "p", "q", "q"] * 2
+    assert state(sqlite_ledger) == []
 
 
 def test_a_ledger_that_was_removed_permits_nothing(sqlite_ledger: SqliteLedger) -> None:

@@ -161,6 +161,7 @@ def test_a_task_cancelled_in_the_transaction_claims_nothing(sqlite_ledger: Sqlit
         await asyncio.sleep(0)
         assert task.cancelled()
         gate.go_on.set()
+        await until(lambda: sqlite_ledger.head()[0] == 2)
 
     asyncio.run(cancel())
     undone(sqlite_ledger, "p")
