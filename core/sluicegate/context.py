@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final
 
-from .proposal import Subject, checked_name
+from .claims import Narrowing
+from .proposal import Subject, checked_name, narrowed
 
 __all__ = ["Context", "context", "current"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The subject and the run that surround a call. *depth* counts the runs around this one."""
+    """
+    The subject and the run that surround a call. *depth* counts the runs around this one.
+
+    *prompt* is what the user said. *tools* are the lists of names and patterns to which
+    the run and those around it were narrowed: a call must fit one of each.
+    """
 
     subject: Subject = Subject()
     run: str | None = None
     parent: str | None = None
     root: str | None = None
     depth: int = 0
+    prompt: str | None = None
+    tools: Narrowing = ()
 
 
 _CURRENT: Final[ContextVar[Context]] = ContextVar("sluicegate_context", default=Context())
@@ -71,6 +80,8 @@ def context(
     agent: str | None = None,
     roles: tuple[str, ...] | None = None,
     run: str | None = None,
+    prompt: str | None = None,
+    tools: Iterable[str] | None = None,
 ) -> _Entered:
     """
     Say for whom and in which run the calls inside a `with` (or `async with`) block are made.
@@ -78,6 +89,10 @@ def context(
     Parts that are left out stay as they are outside; a whole *subject* takes the place of
     the one outside first. A run inside another run is its
     child: it keeps the root, and its depth is one more.
+
+    *prompt* is what the user said, for rules about where values come from. *tools* are
+    names and patterns: nothing else may be called in this run from now on, nor in
+    those inside of it, and nothing can widen that again.
     """
     outer = current()
     given = {"tenant": tenant, "user": user, "agent": agent, "roles": roles}
@@ -93,4 +108,8 @@ def context(
             root=outer.root or outer.run or run,
             depth=outer.depth + nested,
         )
+    if prompt is not None:
+        inner = replace(inner, prompt=prompt)
+    if tools is not None:
+        inner = replace(inner, tools=narrowed(outer.tools, tools))
     return _Entered(inner)

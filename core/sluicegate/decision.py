@@ -15,6 +15,7 @@ from .outcome import Failed, Outcome, Succeeded, Unknown
 
 if TYPE_CHECKING:
     from .claims import Claim
+    from .proposal import Proposal
 
 __all__ = ["CODES", "Code", "Decision", "Defer", "Deny", "Permit", "Reason", "Recorded", "Retry"]
 
@@ -98,7 +99,8 @@ class Permit(_Untruthful):
     microseconds since 1970 UTC. *key* is the idempotency key, if the policy has
     one, to be handed on to the provider. *costs* are what it holds of each metered
     resource, in millionths. *observed* means that the gate only
-    watches and that this call might well have been refused.
+    watches and that this call might well have been refused. *digest* says that the
+    journal keeps no arguments and results of it.
     """
 
     id: str
@@ -113,6 +115,8 @@ class Permit(_Untruthful):
     on_error: Literal["unknown", "failed"] = "unknown"
     key: str | None = None
     observed: bool = False
+    digest: bool = False
+    proposal: Proposal | None = field(default=None, repr=False, compare=False)
 
     def outcome_of(self, error: BaseException) -> Outcome:
         """
@@ -213,6 +217,8 @@ def _advice(decision: Deny) -> str:
         return "Do not repeat this call unchanged."
     if retry == "approval":
         return "Do not repeat this call before a person has approved it."
+    if retry == 0:
+        return "The same call may be made again after that."
     return f"The same call may be made again in {_seconds(retry)}."
 
 

@@ -10,21 +10,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast, get_args
 
 from .canonical import NotCanonical, freeze, quoted
-from .claims import Claim
+from .claims import Claim, Quota
 from .decision import Permit, Reason
 from .outcome import Failed, Outcome, Succeeded
+from .schema import Schema
+from .window import Window
 
-__all__ = ["Considered", "outcome_entry", "policy_entry"]
+__all__ = [
+    "Considered", "amending_entry", "claims_of", "outcome_entry", "policy_entry", "prompt_entry",
+    "recalled_entry", "schema_entry", "told_claims",
+]  # fmt: skip
+
+_KINDS: Final = {kind.__name__: kind for kind in get_args(Claim)}
 
 LARGEST_RESULT: Final = 65_536
 """Characters of a result that are recorded; a longer one is recorded by its digest."""
 
 
 class Considered(NamedTuple):
-    """What a decision was made from: the same in each entry that it can end in."""
+    """
+    What a decision was made from: the same in each entry that it can end in.
+
+    *claims* are further claims by plugins, as JSON with a comma behind; the policy's own
+    can be derived again. Where only digests are kept they cannot, and all claims are there.
+    """
 
     now: int
     facts: str
@@ -32,23 +44,35 @@ class Considered(NamedTuple):
     revision: str
     observe: bool
     claims: str = ""
-    """Further claims by plugins, as JSON with a comma behind; the policy's own can be derived again."""
+    record: str = ""
 
-    def permitted(self, permit: str, lease: int) -> str:
-        """The entry of a permit."""
+    def permitted(self, permit: str, lease: int, approval: str | None = None) -> str:
+        """The entry of a permit; *approval* is the request that a person has said yes to."""
         decision, would = self._words("permit")
+        asked = "" if approval is None else f'"approval":{quoted(approval)},'
         return (
-            f'{self.claims}"decision":{decision},"facts":{self.facts},"kind":"decision","lease":{lease},'
-            f'"now":{self.now},"permit":"{permit}","policy":"{self.revision}","proposal":{self.proposal}{would}}}'
+            f'{asked}{self.claims}"decision":{decision},"facts":{self.facts},"kind":"decision","lease":{lease},'
+            f'"now":{self.now},"permit":"{permit}","policy":"{self.revision}","proposal":{self.proposal}'
+            f"{self.record}{would}}}"
         )
 
-    def refused(self, reasons: Sequence[Reason]) -> str:
-        """The entry of a refusal."""
+    def refused(self, reasons: Sequence[Reason], final: bool = False) -> str:
+        """The entry of a refusal; a *final* one ends the run."""
         decision, would = self._words("deny")
-        told = ",".join(map(_reason, reasons))
+        ends = '"final":true,' if final else ""
         return (
-            f'{self.claims}"decision":{decision},"facts":{self.facts},"kind":"decision","now":{self.now},'
-            f'"policy":"{self.revision}","proposal":{self.proposal},"reasons":[{told}]{would}}}'
+            f'{self.claims}"decision":{decision},"facts":{self.facts},{ends}"kind":"decision","now":{self.now},'
+            f'"policy":"{self.revision}","proposal":{self.proposal},"reasons":{_reasons(reasons)}'
+            f"{self.record}{would}}}"
+        )
+
+    def deferred(self, request: str, expires: int, reasons: Sequence[Reason]) -> str:
+        """The entry of a call for which a person is asked first."""
+        decision, would = self._words("defer")
+        return (
+            f'{self.claims}"decision":{decision},"expires":{expires},"facts":{self.facts},"kind":"decision",'
+            f'"now":{self.now},"policy":"{self.revision}","proposal":{self.proposal},'
+            f'"reasons":{_reasons(reasons)}{self.record},"request":{quoted(request)}{would}}}'
         )
 
     def replayed(self, entry: int) -> str:
@@ -56,11 +80,31 @@ class Considered(NamedTuple):
         decision, would = self._words("recorded")
         return (
             f'{self.claims}"decision":{decision},"facts":{self.facts},"kind":"decision","now":{self.now},'
-            f'"of":{entry},"policy":"{self.revision}","proposal":{self.proposal}{would}}}'
+            f'"of":{entry},"policy":"{self.revision}","proposal":{self.proposal}{self.record}{would}}}'
         )
 
     def _words(self, decision: str) -> tuple[str, str]:
         return ('"observed"', f',"would":"{decision}"') if self.observe else (f'"{decision}"', "")
+
+
+def schema_entry(schema: Schema) -> str:
+    """The entry that keeps a tool's own schema."""
+    return f'"document":{schema.text},"kind":"schema","schema":"{schema.digest}"}}'
+
+
+def prompt_entry(root: str, prompt: str) -> str:
+    """The entry that keeps what the user said in a run."""
+    return f'"kind":"prompt","root":{quoted(root)},"text":{quoted(_printable(prompt))}}}'
+
+
+def recalled_entry(permit: str, proposal: str) -> str:
+    """The entry which says that the result of an earlier call was shown to another run."""
+    return f'"kind":"recalled","permit":{quoted(permit)},"proposal":{proposal}}}'
+
+
+def amending_entry(kind: str, **told: Any) -> str:
+    """The entry of what a person did: an approval, a halt."""
+    return freeze({"kind": kind, **told})[1].removeprefix("{")
 
 
 def policy_entry(revision: str, document: Mapping[str, Any]) -> str:
@@ -68,20 +112,39 @@ def policy_entry(revision: str, document: Mapping[str, Any]) -> str:
     return f'"document":{freeze(dict(document))[1]},"kind":"policy","policy":"{revision}"}}'
 
 
-def outcome_entry(permit: Permit, outcome: Outcome, used: Mapping[str, int]) -> str:
-    """The entry of an outcome; costs are in millionths."""
+def outcome_entry(
+    permit: Permit, outcome: Outcome, used: Mapping[str, int], by: str | None = None
+) -> str:
+    """The entry of an outcome; costs are in millionths. *by* found it out where it was unknown."""
     costs = ",".join(f"{quoted(name)}:{used[name]}" for name in sorted(used))
     if isinstance(outcome, Succeeded):
-        told, result = "", _result(outcome.result)
+        told, result = "", _result(outcome.result, LARGEST_RESULT if not permit.digest else -1)
     else:
-        told, result = f'"error":{_error(outcome.error)},', ""
-    return f'"cost":{{{costs}}},{told}"kind":"outcome","outcome":"{_word(outcome)}","permit":"{permit.id}"{result}}}'
+        told, result = f'"error":{_error(outcome.error, permit.digest)},', ""
+    who = "" if by is None else f'"by":{quoted(_printable(by))},'
+    return (
+        f'{who}"cost":{{{costs}}},{told}"kind":"outcome","outcome":"{_word(outcome)}",'
+        f'"permit":"{permit.id}"{result}}}'
+    )
 
 
-def plugin_claims(claims: Sequence[Claim]) -> str:
-    """Claims that cannot be derived from the policy, by kind and fields."""
+def told_claims(claims: Sequence[Claim]) -> str:
+    """Claims that cannot be derived from the policy, by kind and fields; see `claims_of`."""
     told = [[type(claim).__name__, *(_field(field) for field in claim)] for claim in claims]
     return f'"claims":{freeze(told)[1]},' if told else ""
+
+
+def claims_of(told: Sequence[Sequence[Any]]) -> tuple[Claim, ...]:
+    """The claims that `told_claims` has written down."""
+    return tuple(_claim(kind, fields) for kind, *fields in told)
+
+
+def _claim(kind: str, fields: list[Any]) -> Claim:
+    values = [tuple(value) if isinstance(value, list) else value for value in fields]
+    claim = cast("Any", _KINDS[kind])(*values)
+    if isinstance(claim, Quota) and isinstance(claim.window, str):
+        claim = claim._replace(window=Window[claim.window])
+    return cast("Claim", claim)
 
 
 def _field(value: object) -> object:
@@ -102,8 +165,14 @@ def _reason(reason: Reason) -> str:
     )
 
 
-def _error(error: BaseException | str) -> str:
+def _reasons(reasons: Sequence[Reason]) -> str:
+    return f"[{','.join(map(_reason, reasons))}]"
+
+
+def _error(error: BaseException | str, digest: bool) -> str:
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    if digest:  # a message can have anything in it
+        text = "an error" if isinstance(error, str) else type(error).__name__
     return quoted(_printable(text[:1000]))
 
 
@@ -111,14 +180,14 @@ def _printable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def _result(result: object) -> str:
+def _result(result: object, largest: int) -> str:
     if result is None:
         return ',"result":null'
     try:
         text = freeze(result)[1]
     except NotCanonical:
         return f',"result_type":{quoted(type(result).__qualname__)}'
-    if len(text) > LARGEST_RESULT:
+    if len(text) > largest:
         digest = hashlib.sha256(text.encode()).hexdigest()
         return f',"result_digest":"sha256:{digest}","result_size":{len(text)}'
     return f',"result":{text}'

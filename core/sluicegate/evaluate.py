@@ -16,6 +16,7 @@ from .amount import LARGEST, MICRO, Micros, micros
 from .canonical import FrozenDict
 from .claims import Claim
 from .decision import Reason
+from .glob import matches
 from .policy.rules import Call, Rules, ToolRule
 from .policy.value import Expression, ExpressionError, Scope
 from .proposal import Proposal
@@ -34,13 +35,17 @@ class Objected(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """The policy says yes, with these arguments, if the ledger grants all claims."""
+    """
+    The policy says yes, with these arguments, if the ledger grants all claims, and a
+    person too if *asks* is not empty.
+    """
 
     rule: ToolRule
     args: Mapping[str, Any]
     claims: tuple[Claim, ...]
     costs: Mapping[str, Micros]
     key: str | None
+    asks: tuple[Reason, ...] = ()
 
 
 Verdict: TypeAlias = Allowed | Objected
@@ -57,6 +62,8 @@ def evaluate(policy: Rules, proposal: Proposal, facts: Mapping[str, Any], now: i
     args = _kept(rule, proposal)
     scope = Scope(proposal, args, facts, now)
     reasons: list[Reason] = []
+    if proposal.tools:
+        reasons += _task(proposal)
     if rule.grants is not None:
         reasons += _grant(rule, scope)
     if not _fits(rule, proposal, args):
@@ -65,15 +72,16 @@ def evaluate(policy: Rules, proposal: Proposal, facts: Mapping[str, Any], now: i
     if rule.when is not None:
         reasons += _condition(f"{rule.rule}.when", rule.when, scope)
     costs = _costs(rule, scope, reasons) if rule.costs else _FREE
+    asks = _asked(rule, scope, reasons) if rule.approve is not None else ()
     if reasons:
         return Objected(tuple(reasons))
-    return _claimed(rule, Call(proposal, args, costs))
+    return _claimed(rule, Call(proposal, args, costs, facts), asks)
 
 
 _FREE: Final[Mapping[str, Micros]] = FrozenDict()
 
 
-def _claimed(rule: ToolRule, call: Call) -> Verdict:
+def _claimed(rule: ToolRule, call: Call, asks: tuple[Reason, ...]) -> Verdict:
     claims: list[Claim] = []
     reasons: list[Reason] = []
     for make in rule.makers:
@@ -82,10 +90,15 @@ def _claimed(rule: ToolRule, call: Call) -> Verdict:
             reasons.append(claim)
         elif claim is not None:
             claims.append(claim)  # type: ignore[arg-type]
+    for made in rule.origin(call) if rule.origin is not None else ():
+        if type(made) is Reason:
+            reasons.append(made)
+        else:
+            claims.append(made)  # type: ignore[arg-type]
     if reasons:
         return Objected(tuple(reasons))
     key = rule.key(call) if rule.key is not None else None
-    return Allowed(rule, call.args, tuple(claims), call.costs, key)
+    return Allowed(rule, call.args, tuple(claims), call.costs, key, asks)
 
 
 # --- the proposal itself -------------------------------------------------------------------------
@@ -137,6 +150,36 @@ def _grant(rule: ToolRule, scope: Scope) -> Iterable[Reason]:
     who += [f"role {role}" for role in subject.roles]
     message = f"no grant lets {', '.join(who) or 'an unnamed subject'} call {rule.name}; ask for a grant in the policy"
     return (*errors, Reason("not_granted", "grants", message))
+
+
+def _task(proposal: Proposal) -> Iterator[Reason]:
+    for names in proposal.tools:
+        if not any(matches(name, proposal.tool) for name in names):
+            listed = ", ".join(names) or "no tools at all"
+            yield Reason(
+                "not_granted",
+                "task",
+                f"this task was narrowed to {listed}, and {proposal.tool} is not among them; "
+                "a run cannot be widened again: begin a new one",
+            )
+
+
+def _asked(rule: ToolRule, scope: Scope, reasons: list[Reason]) -> tuple[Reason, ...]:
+    """Why a person must say yes first, by the policy."""
+    assert rule.approve is not None  # noqa: S101 - for the type checker
+    where, when = rule.approve
+    if when is None:
+        message = f"every call of {rule.name} needs a person's yes to exactly these arguments"
+        return (Reason("approval_required", where, message, "approval"),)
+    try:
+        if not when.holds(scope):
+            return ()
+    except ExpressionError as error:
+        message = f"`{when.source}` cannot be decided: {error}"
+        reasons.append(Reason("condition_error", where, message))
+        return ()
+    message = f"`{when.source}` is true of this call, so a person must say yes to exactly these arguments"
+    return (Reason("approval_required", where, message, "approval"),)
 
 
 # --- arguments -----------------------------------------------------------------------------------

@@ -2,74 +2,61 @@
 How a decision and a settlement go, step by step, without waiting for anything.
 
 Both are generators: they yield what has to be done (a request to the ledger, a
-question to plugins, a pause) and are sent the answer. `drive` does it blocking,
-`adrive` does it on an event loop, and so there is one flow and not two.
+question to plugins, a pause) and are sent the answer. `drive` carries them out.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import time  # noqa: TID251 - to wait is not to ask for the time
-from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .amount import Micros
 from .canonical import FrozenDict
 from .claims import Claim, Hold
 from .clock import Clock, Ids
-from .decision import Code, Decision, Deny, Permit, Reason, Recorded
-from .entries import Considered, outcome_entry, plugin_claims, policy_entry
+from .decision import Code, Decision, Defer, Deny, Permit, Reason, Recorded
+from .drive import Inquire, Pause, Steps
+from .entries import outcome_entry, policy_entry, prompt_entry, recalled_entry, schema_entry
 from .errors import LedgerError, PermitError, PluginError
 from .evaluate import Allowed, Objected, Verdict, evaluate
 from .ledger.base import (
     Claiming,
+    Deferred,
     Granted,
     Ledger,
     Noting,
     Refused,
     Rejected,
     Replayed,
-    Request,
     Settled,
     Settling,
 )
-from .outcome import Failed, Outcome, Succeeded
+from .outcome import Outcome, Succeeded
 from .plugins import Plugins
 from .proposal import Proposal
+from .requests import claiming, heard, noted, prompt_mark, recalled, used_by, word_of
 
-__all__ = ["Flow", "adrive", "drive"]
+__all__ = ["Flow"]
 
 _log: Final = logging.getLogger("sluicegate")
 _NO_FACTS: Final[Mapping[str, Any]] = FrozenDict()
 _SECOND: Final = 1_000_000
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
-
-T = TypeVar("T")
+_KNOWN: Final = 10_000
 
 if TYPE_CHECKING:
     from .policy.compile import CompiledPolicy
 
 
-class Pause(NamedTuple):
-    """Wait for so many seconds."""
-
-    seconds: float
-
-
-class Inquire(NamedTuple):
-    """Ask plugins, which may do I/O."""
-
-    question: Callable[[], Any]
-
-
-Step: TypeAlias = Request | Pause | Inquire
-Steps: TypeAlias = Generator[Step, Any, T]
-
-
 class Flow:
-    """The flow of one gate: its policy, plugins, clock and ids. It keeps no state of its own."""
+    """
+    The flow of one gate: its policy, plugins, clock and ids.
+
+    The only state it keeps is what it has told the journal already: that is a matter of
+    speed, since the ledger takes note of each such thing once.
+    """
 
     def __init__(
         self,
@@ -87,7 +74,7 @@ class Flow:
         self._clock = clock
         self._ids = ids
         self._observe = observe
-        self._announced = False
+        self._told: set[str] = set()
 
     # --- deciding -------------------------------------------------------------------------------
 
@@ -96,8 +83,6 @@ class Flow:
         now = 0
         try:
             now = self.now()
-            if not self._announced:
-                yield from self._announce(now)
             return (yield from self._decide(proposal, now))
         except LedgerError as error:
             _log.error("the ledger could not be used: %s", error)
@@ -108,14 +93,12 @@ class Flow:
             message = f"the gate failed with {type(error).__name__}, so nothing was decided; its log says more"
             return self._failed(proposal, now, "internal_error", message, "never")
 
-    def _announce(self, now: int) -> Steps[None]:
-        revision = self._policy.revision
-        yield Noting(
-            now, policy_entry(revision, self._policy.policy.document), f"policy|{revision}"
-        )
-        self._announced = True
-
     def _decide(self, proposal: Proposal, now: int) -> Steps[Decision]:
+        told = self._told
+        if self._policy.revision not in told or (
+            proposal.schema is not None and proposal.schema.digest not in told
+        ):
+            yield from self._announce(proposal, now)
         facts, facts_text = _NO_FACTS, "{}"
         extra: tuple[Claim, ...] = ()
         final = False
@@ -130,19 +113,20 @@ class Flow:
                     extra = plugins.claims(proposal, facts)
             except PluginError as error:
                 verdict = Objected((Reason("plugin_error", "plugins", str(error)),))
-        considered = Considered(
+        if type(verdict) is Allowed and verdict.rule.prompted and proposal.prompt:
+            yield from self._hear(proposal, now)
+        request = claiming(
+            self._policy,
+            proposal,
             now,
-            facts_text,
-            proposal.text,
-            self._policy.revision,
-            self._observe,
-            plugin_claims(extra) if extra else "",
+            verdict,
+            permit=self._ids() if type(verdict) is Allowed else "",
+            facts=facts_text,
+            extra=extra,
+            final=final,
+            observe=self._observe,
         )
-        if type(verdict) is Objected:
-            yield from self._noted(now, considered.refused(verdict.reasons))
-            return self._no(proposal, now, verdict.reasons, final)
-        assert type(verdict) is Allowed  # noqa: S101 - for the type checker
-        return (yield from self._claim(proposal, now, considered, verdict, extra))
+        return (yield from self._claim(proposal, request, verdict))
 
     def _objected(
         self, plugins: Plugins, proposal: Proposal, facts: Mapping[str, Any], now: int
@@ -154,55 +138,55 @@ class Flow:
         before = verdict.reasons if type(verdict) is Objected else ()
         return Objected((*before, *objections.reasons)), objections.final
 
-    def _claim(
-        self,
-        proposal: Proposal,
-        now: int,
-        considered: Considered,
-        allowed: Allowed,
-        extra: tuple[Claim, ...],
-    ) -> Steps[Decision]:
-        rule = allowed.rule
-        claims = allowed.claims + extra if extra else allowed.claims
-        permit = self._ids()
-        request = Claiming(
-            permit,
-            now,
-            rule.lease,
-            proposal.binding,
-            claims,
-            considered.permitted(permit, rule.lease),
-            considered.refused,
-            considered.replayed,
-            not self._observe,
-        )
+    def _claim(self, proposal: Proposal, request: Claiming, verdict: Verdict) -> Steps[Decision]:
+        wording = request.wording
         answer = yield request
         if type(answer) is Refused and answer.wait and not self._observe:
             answer = yield from self._wait(request, answer.wait)
         if type(answer) is Granted:
-            self._tell(answer.at, request.granted)
-            return Permit(
-                id=permit,
-                tool=proposal.tool,
-                args=allowed.args,
-                at=answer.at,
-                expires_at=answer.at + rule.lease,
-                claims=claims,
-                revision=self._policy.revision,
-                binding=proposal.binding,
-                costs=allowed.costs,
-                on_error=rule.on_error,
-                key=allowed.key,
-            )
+            assert type(verdict) is Allowed  # noqa: S101 - for the type checker
+            self._tell(answer.at, lambda: wording.permitted(request.permit, request.lease, None))
+            return self._permit(proposal, request, verdict, answer.at)
         if type(answer) is Replayed:
-            self._tell(answer.at, considered.replayed(0))
-            return self._replay(proposal, answer)
+            self._tell(answer.at, lambda: wording.replayed(0))
+            return (yield from self._replay(proposal, answer))
+        if type(answer) is Deferred:
+            told = answer.request, answer.expires, answer.reasons
+            self._tell(answer.at, lambda: wording.deferred(*told))
+            if self._observe:
+                return self._watched(proposal, answer.at)
+            return Defer(
+                tool=proposal.tool,
+                request_id=answer.request,
+                reasons=answer.reasons,
+                expires_at=answer.expires,
+            )
         assert type(answer) is Refused  # noqa: S101 - for the type checker
-        self._tell(answer.at, considered.refused(answer.reasons))
-        return self._no(proposal, answer.at, answer.reasons, final=False)
+        reasons, final = answer.reasons, answer.final
+        self._tell(answer.at, lambda: wording.refused(reasons, final))
+        return self._no(proposal, answer.at, reasons, final)
+
+    def _permit(self, proposal: Proposal, request: Claiming, allowed: Allowed, at: int) -> Permit:
+        rule = allowed.rule
+        approval = () if request.approval is None else (request.approval,)
+        return Permit(
+            id=request.permit,
+            tool=proposal.tool,
+            args=allowed.args,
+            at=at,
+            expires_at=at + rule.lease,
+            claims=(*request.claims, *approval),
+            revision=self._policy.revision,
+            binding=proposal.binding,
+            costs=allowed.costs,
+            on_error=rule.on_error,
+            key=allowed.key,
+            digest=rule.digest,
+            proposal=proposal,
+        )
 
     def _wait(self, request: Claiming, limit: int) -> Steps[Any]:
-        """Ask again until a slot is free; the last answer is the one that counts and is recorded."""
+        """Ask again until it is our turn; the last answer is the one that counts and is recorded."""
         pause, left = _FIRST_PAUSE, limit / _SECOND
         while True:
             pause = min(pause, left)
@@ -214,15 +198,19 @@ class Flow:
                 return answer
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _replay(self, proposal: Proposal, answer: Replayed) -> Decision:
+    def _replay(self, proposal: Proposal, answer: Replayed) -> Steps[Decision]:
+        content = json.loads(answer.outcome)
+        permit, result = content["permit"], content.get("result")
+        notes = tuple(recalled(self._policy, proposal, permit, result))
+        if notes:  # the model is shown the result, as if the call had just succeeded
+            entry = recalled_entry(permit, proposal.text)
+            yield Noting(answer.at, entry, notes=notes)
         if self._observe:
             return self._watched(proposal, answer.at)
-        content = json.loads(answer.outcome)
-        result = Succeeded(content.get("result"))
         return Recorded(
             tool=proposal.tool,
-            permit_id=content["permit"],
-            outcome=result,
+            permit_id=permit,
+            outcome=Succeeded(result),
             at=content["at"],
             complete="result" in content,
         )
@@ -260,31 +248,36 @@ class Flow:
             revision=self._policy.revision,
             binding=proposal.binding,
             observed=True,
+            digest=rule is not None and rule.digest,
+            proposal=proposal,
         )
 
     # --- settling -------------------------------------------------------------------------------
 
-    def settling(self, permit: Permit, outcome: Outcome) -> Steps[None]:
-        """Record what became of *permit*; raises PermitError or LedgerError, and then nothing has changed."""
-        used = _used(permit, outcome)
+    def settling(
+        self, permit: Permit, outcome: Outcome, by: str | None = None
+    ) -> Steps[None]:
+        """
+        Record what became of *permit*; raises PermitError or LedgerError, and then nothing has changed.
+
+        *by* has found out what became of a call whose outcome is on record as unknown.
+        """
+        used = used_by(permit, outcome)
         now = self.now()
-        rest = outcome_entry(permit, outcome, used)
+        rest = outcome_entry(permit, outcome, used, by)
+        notes = noted(self._policy, permit, outcome)
         if permit.observed:
-            yield from self._noted(now, rest)
+            answer = yield Noting(now, rest, notes=notes)
+            self._tell(answer.at, lambda: rest)
             return
-        word: Literal["succeeded", "failed", "unknown"] = (
-            "succeeded"
-            if type(outcome) is Succeeded
-            else "failed"
-            if type(outcome) is Failed
-            else "unknown"
-        )
         hold = Hold(permit.id, permit.at, permit.expires_at, permit.binding)
-        answer = yield Settling(hold, permit.claims, now, word, used, rest)
+        answer = yield Settling(
+            hold, permit.claims, now, word_of(outcome), used, rest, notes, by is not None
+        )
         if type(answer) is Rejected:
             raise PermitError(answer.problem, outcome=outcome)
         assert type(answer) is Settled  # noqa: S101 - for the type checker
-        self._tell(answer.at, rest)
+        self._tell(answer.at, lambda: rest)
 
     def now(self) -> int:
         """The time that a decision made now would have, in µs since 1970 UTC."""
@@ -292,79 +285,32 @@ class Flow:
 
     # --- the journal ----------------------------------------------------------------------------
 
-    def _noted(self, now: int, rest: str) -> Steps[None]:
-        answer = yield Noting(now, rest)
-        self._tell(answer.at, rest)
+    def _announce(self, proposal: Proposal, now: int) -> Steps[None]:
+        """Let the journal have what its entries refer to: the policy, and the tool's own schema."""
+        revision, schema = self._policy.revision, proposal.schema
+        if revision not in self._told:
+            document = self._policy.policy.document
+            yield Noting(now, policy_entry(revision, document), f"policy|{revision}")
+            self._remember(revision)
+        if schema is not None and schema.digest not in self._told:
+            yield Noting(now, schema_entry(schema), f"schema|{schema.digest}")
+            self._remember(schema.digest)
 
-    def _tell(self, at: int, rest: str) -> None:
+    def _hear(self, proposal: Proposal, now: int) -> Steps[None]:
+        """Let the run remember what the user said."""
+        root, prompt = proposal.root, proposal.prompt
+        if root is None or prompt is None:
+            return
+        mark = prompt_mark(root, prompt)
+        if mark not in self._told:
+            yield Noting(now, prompt_entry(root, prompt), mark, tuple(heard(root, prompt)))
+            self._remember(mark)
+
+    def _remember(self, told: str) -> None:
+        if len(self._told) >= _KNOWN:
+            self._told.clear()
+        self._told.add(told)
+
+    def _tell(self, at: int, rest: Callable[[], str]) -> None:
         if self._plugins is not None:
-            self._plugins.record(json.loads(f'{{"at":{at},{rest}'))
-
-
-def _used(permit: Permit, outcome: Outcome) -> Mapping[str, Micros]:
-    """The costs that this outcome settles, in millionths."""
-    if type(outcome) is not Succeeded or not outcome.cost:
-        return permit.costs if type(outcome) is not Failed else _NO_FACTS
-    used = outcome.used
-    for name in used:
-        if name not in permit.costs and not permit.observed:
-            held = ", ".join(sorted(permit.costs)) or "nothing"
-            raise PermitError(
-                f"the permit does not meter {name!r}; it meters {held}", outcome=outcome
-            )
-    return {**permit.costs, **used}
-
-
-def drive(flow: Steps[T], ledger: Ledger) -> T:
-    """Carry out *flow*, blocking where it waits."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                kind = type(step)
-                if kind is Pause or kind is Inquire:
-                    answer = _done(step)  # type: ignore[arg-type]
-                else:
-                    answer = ledger.perform(step)  # type: ignore[arg-type]
-            except Exception as error:  # noqa: BLE001 - it is the flow's to say what an error means
-                step = flow.throw(error)
-            else:
-                step = flow.send(answer)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-
-
-def _done(step: Pause | Inquire) -> Any:
-    if type(step) is Inquire:
-        return step.question()
-    assert type(step) is Pause  # noqa: S101 - for the type checker
-    return time.sleep(step.seconds)
-
-
-async def adrive(flow: Steps[T], ledger: Ledger) -> T:
-    """Carry out *flow* on an event loop without blocking it."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                answer = await _adone(step, ledger)
-            except Exception as error:  # noqa: BLE001 - it is the flow's to say what an error means
-                step = flow.throw(error)
-            else:
-                step = flow.send(answer)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    finally:
-        flow.close()
-
-
-async def _adone(step: Step, ledger: Ledger) -> Any:
-    import asyncio  # not at the top: a program without an event loop need not load one
-
-    if type(step) is Pause:
-        return await asyncio.sleep(step.seconds)
-    if type(step) is Inquire:
-        return await asyncio.to_thread(step.question)
-    return await ledger.aperform(step)  # type: ignore[arg-type]
+            self._plugins.record(json.loads(f'{{"at":{at},{rest()}'))

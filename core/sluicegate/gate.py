@@ -13,7 +13,8 @@ from .canonical import is_object, thaw
 from .clock import Clock, Ids, SystemClock, random_id
 from .decision import Decision, Defer, Deny, Permit, Recorded
 from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted, PolicyError
-from .flow import Flow, adrive, drive
+from .drive import adrive, drive
+from .flow import Flow
 from .journal import Journal
 from .ledger import Ledger, open_beside, open_ledger
 from .outcome import Failed, Outcome, Succeeded, Unknown

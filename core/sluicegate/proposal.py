@@ -11,10 +11,11 @@ from .canonical import FrozenDict, NotCanonical, freeze, is_object, loads, quote
 from .decision import Reason
 from .schema import Schema
 
-__all__ = ["Proposal", "Subject", "checked_name"]
+__all__ = ["Proposal", "Subject", "checked_name", "narrowed"]
 
 _LONGEST: Final = 1000
 _EMPTY: Final = FrozenDict()
+_RESTORED: Final = ("tool", "run", "call_id", "parent", "root", "depth", "source", "turn")
 _NOT_CANONICAL: Final = "args_not_canonical"
 
 
@@ -69,6 +70,11 @@ class Proposal:
     *schema* is the tool's own JSON Schema as the model was shown it. *parent* is the
     run that started this one, *root* the outermost of them and *depth* the number
     of runs between. *source* says which adapter saw the call.
+
+    *turn* names the message of the model that the call came in. *tools* are the lists of
+    names and patterns to which the run was narrowed. *prompt* is what the user said, as
+    far as it is known here; it is no part of the canonical form, because the journal
+    keeps it once for a run.
     """
 
     __slots__ = (
@@ -80,6 +86,7 @@ class Proposal:
         "depth",
         "flaw",
         "parent",
+        "prompt",
         "raw",
         "root",
         "run",
@@ -88,6 +95,8 @@ class Proposal:
         "subject",
         "text",
         "tool",
+        "tools",
+        "turn",
     )
 
     tool: str
@@ -101,6 +110,9 @@ class Proposal:
     root: str | None
     depth: int
     source: str
+    turn: str | None
+    tools: tuple[tuple[str, ...], ...]
+    prompt: str | None
     defect: str | None
     flaw: Reason | None
     raw: Mapping[str, Any]
@@ -122,6 +134,9 @@ class Proposal:
         root: str | None = None,
         depth: int = 0,
         source: str = "",
+        turn: str | None = None,
+        tools: Iterable[Iterable[str]] = (),
+        prompt: str | None = None,
         defect: str | None = None,
         flaw: Reason | None = None,
     ) -> None:
@@ -154,6 +169,9 @@ class Proposal:
         )
         put(self, "depth", depth)
         put(self, "source", checked_name(source, "source") if source else "")
+        put(self, "turn", turn if turn is None else checked_name(turn, "turn"))
+        put(self, "tools", _lists(tools) if tools else ())
+        put(self, "prompt", prompt)
         put(self, "_binding", None)
         put(self, "text", self._canonical())
 
@@ -166,10 +184,42 @@ class Proposal:
             return cls(tool, {}, defect=str(error), **others)
         return cls(tool, cast("Mapping[str, Any]", args), **others)
 
+    @classmethod
+    def restored(
+        cls, record: Mapping[str, Any], schema: Schema | None, flaw: Reason | None
+    ) -> Proposal:
+        """
+        The proposal whose canonical form says *record*, as it is in a journal.
+
+        *schema* is the one with the recorded digest. *flaw* is why the call was refused
+        where an adapter could not tell what it was.
+        """
+        given = {name: record.get(name) for name in _RESTORED}
+        subject = Subject(**record["subject"])
+        defect = record.get("defect") if flaw is None else None
+        args = record["args"] if defect is None and flaw is None else {}
+        made = cls(
+            args=args, subject=subject, schema=schema, defect=defect, flaw=flaw,
+            tools=record.get("tools", ()), **given,
+        )  # type: ignore[arg-type]  # fmt: skip
+        if record["args"] is not None and args is not record["args"]:
+            # the arguments were fine, and the name or the id was not
+            frozen, text = freeze(record["args"])
+            for name, value in (("args", frozen), ("args_text", text)):
+                object.__setattr__(made, name, value)
+            object.__setattr__(made, "text", made._canonical())
+        return made
+
     @property
     def digest(self) -> str:
         """SHA-256 over the whole canonical form."""
         return "sha256:" + hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def digests(self) -> str:
+        """The canonical form with the digest of the arguments in their place."""
+        digest = hashlib.sha256(self.args_text.encode()).hexdigest()
+        return self.text.replace(f'{{"args":{self.args_text}', f'{{"args_digest":"sha256:{digest}"', 1)
 
     @property
     def action(self) -> str:
@@ -197,8 +247,17 @@ class Proposal:
             f'{{"args":{self.args_text},"call_id":{_optional(self.call_id)},{defect}"depth":{self.depth},'
             f'"parent":{_optional(self.parent)},"root":{_optional(self.root)},"run":{_optional(self.run)},'
             f'"schema":{_optional(self.schema.digest if self.schema is not None else None)},'
-            f'"source":{quoted(self.source)},"subject":{self.subject.text},"tool":{quoted(self.tool)}}}'
+            f'"source":{quoted(self.source)},"subject":{self.subject.text},"tool":{quoted(self.tool)}'
+            f"{self._rarely()}}}"
         )
+
+    def _rarely(self) -> str:
+        """What most calls lack, so that their digests do not depend on it."""
+        if self.turn is None and not self.tools:
+            return ""
+        lists = ",".join(f"[{','.join(map(quoted, names))}]" for names in self.tools)
+        tools = f',"tools":[{lists}]' if self.tools else ""
+        return tools + (f',"turn":{quoted(self.turn)}' if self.turn is not None else "")
 
     def __copy__(self) -> Proposal:
         return self
@@ -256,6 +315,23 @@ def checked_name(value: object, what: str) -> str:
         except UnicodeEncodeError:
             raise ValueError(f"{what} is {value!r:.80}, which has a lone surrogate") from None
     return value
+
+
+def narrowed(
+    outer: tuple[tuple[str, ...], ...], tools: Iterable[str]
+) -> tuple[tuple[str, ...], ...]:
+    """*outer* and one more list of names and patterns of tools; raises TypeError or ValueError."""
+    if isinstance(tools, str):
+        raise TypeError(f"tools is the text {tools!r}; it must be a list of names: [{tools!r}]")
+    names = tuple(sorted({checked_name(name, "a name in tools") for name in tools}))
+    return outer if names in outer else (*outer, names)
+
+
+def _lists(tools: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    found: tuple[tuple[str, ...], ...] = ()
+    for names in tools:
+        found = narrowed(found, names)
+    return found
 
 
 def _from_model(value: object, what: str) -> tuple[str, str | None]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sluicegate.errors import PolicyError
 from sluicegate.policy.editor import json_schema
 from sluicegate.policy.lint import problems
-from sluicegate.policy.model import NOT_YET, Policy
+from sluicegate.policy.model import Policy
 from sluicegate.policy.starter import starter
 
 BASE = """\
@@ -38,21 +38,37 @@ tools:
       properties: {amount: {type: number, exclusiveMinimum: 0, maximum: 500}}
     unknown_args: deny
     when: args.confirmed
-    once: {key: "refund:{order_id}", within: 24h}
+    requires: [{tool: get_order, match: {order_id: order_id, customer.id: result.customer}}]
+    once: {key: "refund:{order_id}", within: 24h, wait: 2s}
     cost: {eur: args.amount, emails: 2}
     concurrency: 1
     rate: 10/min
+    breaker: {failures: 3, cooldown: 30s}
+    repeat: 5
+    origin:
+      order_id: [prompt, get_order, "search_*"]
+      iban: {from: [prompt, facts.crm.payees], otherwise: approve}
+    approve: {when: args.large, within: 2h}
     on_error: unknown
     lease: 5m
+    record: digest
     labels: [external_send]
+  send_receipt: {effect: idempotent, approve: args.late, repeat: false, breaker: {}}
+  close_account: {approve: true}
 grants:
-  - {agent: "support-*", tools: [search_orders, get_order, issue_refund]}
+  - {agent: "support-*", tools: ["*_order*", issue_refund, send_receipt, close_account]}
   - {role: intern, tenant: acme, user: "b?b", tools: ["get_*"], when: args.order_id}
 limits:
   - {budget: eur, limit: "1000.50", per: [tenant], window: day}
   - {budget: calls, limit: 50, per: [run, args.order.id]}
   - {rate: 20/s, burst: 40, per: [tenant], tools: ["*"]}
   - {concurrency: 8, per: [tenant], wait: 2s}
+  - {repeat: 3, per: [run], oscillation: true}
+  - {depth: 3, tools: ["issue_*"]}
+flows:
+  - {name: no-exfiltration, after: [untrusted, sensitive], deny: [external_send]}
+contracts:
+  - {when: issue_refund, then: send_receipt, match: {order_id: order_id, refund: result.id}}
 """
 VALIDATOR = jsonschema_rs.Draft202012Validator(json_schema())
 
@@ -84,6 +100,21 @@ def test_the_schema_accepts_policies(text: str) -> None:
         BASE + "limits: [{budget: eur, limit: -1}]\n",
         BASE + "limits: [{budget: eur, limit: 1, per: [role]}]\n",
         BASE + "limits: [{budget: eur, limit: 1, rate: 1/s}]\n",
+        BASE + "limits: [{depth: 3, per: [run]}]\n",
+        BASE + "limits: [{depth: 101}]\n",
+        BASE + "limits: [{repeat: 0}]\n",
+        BASE + "flows: [{name: f, after: [a]}]\n",
+        BASE + "contracts: [{when: refund}]\n",
+        BASE.replace("effect: read", "requires: [refund]"),
+        BASE.replace("effect: read", "requires: [{tool: refund, match: {a: 'b c'}}]"),
+        BASE.replace("effect: read", "breaker: {failures: 0}"),
+        BASE.replace("effect: read", "origin: {a: prompt}"),
+        BASE.replace("effect: read", "origin: {a: []}"),
+        BASE.replace("effect: read", "origin: {a: {from: [prompt], otherwise: ask}}"),
+        BASE.replace("effect: read", "approve: false"),
+        BASE.replace("effect: read", "approve: {within: 2}"),
+        BASE.replace("effect: read", "repeat: true"),
+        BASE.replace("effect: read", "record: none"),
         "version: 1\ntools: {}\n",
         "version: 1\n",
     ],
@@ -96,10 +127,8 @@ def test_the_schema_refuses_mistakes(text: str) -> None:
 
 
 def test_the_schema_is_for_people() -> None:
-    """It shows what is written, explains each key, and does not offer what is refused."""
+    """It shows what is written, explains each key, and offers no null."""
     text = json.dumps(json_schema())
-    for key in frozenset.union(*NOT_YET.values()):
-        assert f'"{key}": {{' not in text
     assert '"type": "null"' not in text
     assert "300000000" not in text
     schema = json_schema()
@@ -109,6 +138,8 @@ def test_the_schema_is_for_people() -> None:
         for name, field in model["properties"].items():
             assert field.get("description") or "$ref" in field, name
     assert schema["$defs"]["Tool"]["properties"]["lease"]["default"] == "5m"
+    assert schema["$defs"]["Approve"]["properties"]["within"]["default"] == "24h"
+    assert list(schema["$defs"]["OriginRule"]["properties"]) == ["from", "otherwise"]
 
 
 def remarks(text: str) -> list[str]:
@@ -159,6 +190,50 @@ def remarks(text: str) -> list[str]:
             "line 3: tools.get_order.args.properties.n.maximum",
             "holds for every value that is no number",
             "add type: number",
+        ),
+        (
+            BASE + "limits: [{repeat: 1, per: [run]}]",
+            "line 6: limits[0].repeat",
+            "the second identical call halts the run",
+            "2 or more",
+        ),
+        (
+            BASE.replace("effect: read", "repeat: 1") + "limits: [{repeat: 3, per: [root]}]",
+            "line 3: tools.get_order.repeat",
+            "the second identical call halts the run",
+            "2 or more",
+        ),
+        (
+            BASE + "limits: [{repeat: 3, per: [tenant]}]",
+            "line 6: limits[0].per",
+            "all runs together, and for ever",
+            "per: [run]",
+        ),
+        (
+            BASE + "limits: [{repeat: 3}]",
+            "line 6: limits[0].repeat",
+            "all runs together, and for ever",
+            "per: [run]",
+        ),
+        (
+            BASE.replace("effect: read", "repeat: false")
+            + "limits: [{repeat: 3, per: [run], tools: [refund]}]",
+            "line 3: tools.get_order.repeat",
+            "changes nothing",
+            "{repeat: 3, per: [run]}",
+        ),
+        (
+            BASE.replace("effect: read", "labels: [web, send]")
+            + "flows: [{name: f, after: [web], deny: [send]}]",
+            "line 6: flows[0].after[0]",
+            "is 'web', which only tools have that this flow denies (get_order)",
+            "a rule of its own",
+        ),
+        (
+            BASE + "contracts: [{when: refund, then: refund}]",
+            "line 6: contracts[0].then",
+            "each call would ask for one more",
+            "another tool",
         ),
     ],
 )
@@ -216,10 +291,18 @@ def test_what_the_starter_suggests_is_right() -> None:
     policy = Policy.parse(text.replace("# once", "once"))
     assert policy.tools["refund"].once is not None
     example = starter()
-    for line in ("# concurrency", "# rate", "# grants", "#   - {", "# - {budget"):
+    for line in (
+        *("# concurrency", "# rate", "# requires", "# approve", "# breaker"),
+        *("# grants", "#   - {", "# - {budget", "# - {repeat"),
+    ):
         assert line in example
         example = example.replace(line, line.removeprefix("# ").removeprefix("#"))
-    assert Policy.parse(example).grants is not None
+    policy = Policy.parse(example)
+    assert policy.grants is not None
+    assert policy.tools["issue_refund"].requires
+    assert policy.tools["issue_refund"].breaker
+    assert policy.tools["issue_refund"].approve
+    assert len(policy.limits) == 6
 
 
 @given(

@@ -25,10 +25,23 @@ DOCUMENT: dict[str, Any] = {
             "args": {"properties": {"amount": {"type": "number", "maximum": 500.5}}},
             "once": {"key": "refund:{order_id}", "within": "24h"},
             "cost": {"eur": "args.amount", "fee": 0.25},
+            "requires": [{"tool": "get_order", "match": {"order_id": "result.id"}}],
+            "breaker": {"failures": 3, "cooldown": "30s"},
+            "origin": {
+                "order_id": ["prompt", "get_*"],
+                "iban": {"from": ["facts.crm.payees"], "otherwise": "approve"},
+            },
+            "approve": {"when": "args.large", "within": "2h"},
+            "repeat": 5,
+            "record": "digest",
+            "labels": ["external_send"],
         },
+        "close": {"approve": "args.sure", "repeat": False},
     },
     "grants": [{"agent": "support-*", "tools": ["get_order", "issue_refund"]}],
-    "limits": [{"budget": "eur", "limit": 1000, "per": ["tenant"], "window": "day"}],
+    "limits": [{"budget": "eur", "limit": 1000, "per": ["tenant"], "window": "day"}, {"repeat": 3}],
+    "flows": [{"name": "f", "after": ["sensitive"], "deny": ["external_send"]}],
+    "contracts": [{"when": "issue_refund", "then": "close", "match": {"id": "order_id"}}],
 }
 
 SMALL = "version: 1\ntools:\n  a: {}\n"
@@ -173,6 +186,8 @@ def test_text_with_a_lone_surrogate() -> None:
 WORDS = (
     "version tools grants limits effect args when once key within cost rate budget limit per window"
     " concurrency wait lease labels read write 1 5m 10/min calls null true {order_id} get_* *"
+    " requires tool match breaker failures cooldown origin from otherwise prompt facts.x approve"
+    " repeat depth oscillation flows contracts name after deny then record digest false result.x"
 ).split()
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(),
@@ -203,7 +218,12 @@ def test_any_text_is_a_policy_or_refused(text: str) -> None:
         only_a_policy_or_its_refusal(text, format)
 
 
-@given(st.dictionaries(st.sampled_from(["tools", "grants", "limits", "replies", "x"]), JSON_VALUES))
+@given(
+    st.dictionaries(
+        st.sampled_from(["tools", "grants", "limits", "flows", "contracts", "replies", "x"]),
+        JSON_VALUES,
+    )
+)
 def test_any_document_is_a_policy_or_refused(document: dict[str, Any]) -> None:
     """Whatever a document has in it, it is a policy or refused with a PolicyError."""
     only_a_policy_or_its_refusal(json.dumps({"version": 1, **document}), "json")

@@ -10,13 +10,17 @@ import pytest
 
 from sluicegate.errors import PolicyError
 from sluicegate.policy.model import (
-    NOT_YET,
+    Approve,
+    Breaker,
     Budget,
     Concurrency,
+    Depth,
     Grant,
     Once,
     Policy,
     RateLimit,
+    Repeat,
+    Require,
     Tool,
 )
 from sluicegate.policy.units import Rate
@@ -34,12 +38,26 @@ tools:
       properties: {amount: {type: number, exclusiveMinimum: 0, maximum: 500}, note: {const: null}}
     unknown_args: drop
     when: args.confirmed
-    once: {key: "refund:{order_id}", within: 24h}
+    requires:
+      - {tool: "search_*"}
+      - {tool: get_order, match: {order_id: args.id, customer.id: result.customer}}
+    once: {key: "refund:{order_id}", within: 24h, wait: 2s}
     cost: {eur: args.amount, emails: 2, usd: 0.5}
     concurrency: 1
     rate: 10/min
+    breaker: {failures: 5, cooldown: 1m}
+    repeat: 6
+    origin:
+      order_id: [prompt, "search_*"]
+      iban: {from: [facts.crm.payees, prompt], otherwise: approve}
+    approve: {when: args.large, within: 2h}
     on_error: failed
     lease: 90s
+    record: digest
+    labels: [external_send]
+  get_order: {effect: read, repeat: false, labels: [sensitive]}
+  send_receipt: {approve: args.urgent}
+  close: {approve: true}
 grants:
   - {agent: "a-*", tenant: acme, user: "?ob", role: admin, tools: [issue_refund], when: args.x}
   - {tools: ["*"]}
@@ -48,6 +66,12 @@ limits:
   - {budget: calls, limit: "50"}
   - {rate: 20/s, burst: 40, per: [run]}
   - {concurrency: 8, per: [root, tool], wait: 2s}
+  - {repeat: 3, per: [run], oscillation: true, tools: ["*"]}
+  - {depth: 3, tools: [issue_refund]}
+flows:
+  - {name: no-leak, after: [untrusted, sensitive], deny: [external_send]}
+contracts:
+  - {when: issue_refund, then: send_receipt, match: {order: order_id, receipt: result.receipt.id}}
 """
 
 BASE = """\
@@ -67,7 +91,9 @@ def test_everything_that_can_be_said() -> None:
     assert policy.tools["search_*"].labels == ("untrusted", "web-2")
     assert (refund.effect, refund.unknown_args, refund.on_error) == ("idempotent", "drop", "failed")
     assert (refund.when, refund.concurrency, refund.lease) == ("args.confirmed", 1, 90 * SECOND)
-    assert refund.once == Once.model_construct(key="refund:{order_id}", within=86_400 * SECOND)
+    assert refund.once == Once.model_construct(
+        key="refund:{order_id}", within=86_400 * SECOND, wait=2 * SECOND
+    )
     assert refund.cost == {"eur": "args.amount", "emails": "2", "usd": "0.5"}
     assert refund.rate == Rate(10, 60 * SECOND)
     assert policy.grants is not None
@@ -79,7 +105,7 @@ def test_everything_that_can_be_said() -> None:
         "admin",
     )
     assert second == Grant.model_construct(_fields_set={"tools"}, tools=("*",))
-    euros, calls, rate, slots = policy.limits
+    euros, calls, rate, slots, _, _ = policy.limits
     assert isinstance(euros, Budget)
     assert isinstance(calls, Budget)
     assert (euros.limit, euros.window, euros.per) == (
@@ -94,6 +120,48 @@ def test_everything_that_can_be_said() -> None:
     assert (slots.concurrency, slots.wait, slots.per) == (8, 2 * SECOND, ("root", "tool"))
 
 
+def test_every_rule_that_remembers() -> None:
+    """Keys about what happened before arrive as well; `args.` before an earlier argument is dropped."""
+    policy = Policy.parse(EVERYTHING)
+    refund = policy.tools["issue_refund"]
+    assert [(needed.tool, needed.match) for needed in refund.requires] == [
+        ("search_*", {}),
+        ("get_order", {"order_id": "id", "customer.id": "result.customer"}),
+    ]
+    assert refund.breaker == Breaker.model_construct(failures=5, cooldown=60 * SECOND)
+    assert {name: (rule.sources, rule.otherwise) for name, rule in refund.origin.items()} == {
+        "order_id": (("prompt", "search_*"), "deny"),
+        "iban": (("facts.crm.payees", "prompt"), "approve"),
+    }
+    assert refund.approve == Approve.model_construct(when="args.large", within=7_200 * SECOND)
+    assert (refund.record, refund.repeat, policy.tools["get_order"].repeat) == ("digest", 6, False)
+    *_, repeat, depth = policy.limits
+    assert isinstance(repeat, Repeat)
+    assert (repeat.repeat, repeat.oscillation, repeat.per) == (3, True, ("run",))
+    assert isinstance(depth, Depth)
+    assert (depth.depth, depth.tools) == (3, ("issue_refund",))
+    (flow,) = policy.flows
+    assert (flow.name, flow.after, flow.deny) == (
+        "no-leak",
+        ("untrusted", "sensitive"),
+        ("external_send",),
+    )
+    (contract,) = policy.contracts
+    assert (contract.when, contract.then) == ("issue_refund", "send_receipt")
+    assert contract.match == {"order": "order_id", "receipt": "result.receipt.id"}
+
+
+def test_an_approval_has_three_spellings() -> None:
+    """true is for every call, a condition for those it fits; both give a person a day."""
+    policy = Policy.parse(EVERYTHING)
+    assert policy.tools["close"].approve == Approve()
+    assert policy.tools["send_receipt"].approve == Approve(when="args.urgent")
+    assert Approve().within == 86_400 * SECOND
+    assert (
+        Policy.of({"version": 1, "tools": {"a": {"approve": {}}}}).tools["a"].approve == Approve()
+    )
+
+
 def test_defaults() -> None:
     """What is not said is strict: a write, whose unknown arguments are denied."""
     policy = Policy.parse("version: 1\ntools: {a: {}, b: {once: {}}}\n")
@@ -101,8 +169,15 @@ def test_defaults() -> None:
     tool = policy.tools["a"]
     assert (tool.effect, tool.unknown_args, tool.on_error) == ("write", "deny", None)
     assert (tool.once, tool.cost, tool.labels, tool.lease) == (None, {}, (), 300 * SECOND)
+    assert (tool.requires, tool.breaker, tool.repeat, tool.origin) == ((), None, None, {})
+    assert (tool.approve, tool.record) == (None, "full")
     assert policy.tools["b"].once == Once()
+    assert Once().wait == 0
+    assert (Breaker().failures, Breaker().cooldown) == (3, 30 * SECOND)
+    assert Require(tool="a").match == {}
+    assert Repeat(repeat=3).oscillation is False
     assert (policy.replies, policy.grants, policy.limits) == ("full", None, ())
+    assert (policy.flows, policy.contracts) == ((), ())
 
 
 def refusal(before: str, after: str, base: str = BASE) -> PolicyError:
@@ -154,7 +229,7 @@ def refusal(before: str, after: str, base: str = BASE) -> PolicyError:
         ("effect: read", "when: 5", "when is 5; it must be text", "'5'"),
         ("effect: read", "when: '5'", "when is 5, which is no condition", "args.amount < 100"),
         ("effect: read", "when: arg.x", "unknown name arg", "did you mean args?"),
-        ("effect: read", "once: true", "once is true; it must be a mapping", "mapping"),
+        ("effect: read", "once: true", "once is true; it must be a mapping", "{} for all"),
         ("effect: read", "once: {kye: a}", "once.kye is no key of once", "did you mean key?"),
         ("effect: read", "once: {key: 'a{b'}", "once.key is 'a{b'", "{order_id}"),
         ("{eur: args", "{calls: args", "cost.calls is built in", "name of its own"),
@@ -206,7 +281,16 @@ def test_wrong_tools(before: str, after: str, problem: str, hint: str) -> None:
         ),
         ("{concurrency: 1, wait: 2}", "wait is 2, which is no duration", "2s"),
         ("{concurency: 1}", "limits[0] is no limit", "did you mean concurrency?"),
-        ("{}", "limits[0] is no limit", "budget, rate, concurrency"),
+        ("{}", "limits[0] is no limit", "budget, rate, concurrency, repeat, depth"),
+        ("{repaet: 3}", "limits[0] is no limit", "did you mean repeat?"),
+        ("{repeat: 0}", "repeat is 0", "1 or more"),
+        ("{repeat: 3, oscillation: yes}", "is 'yes'; it must be true or false", "true or false"),
+        ("{repeat: 3, window: day}", "window is no key of this", "repeat, oscillation, per, tools"),
+        ("{repeat: 3, budget: calls, limit: 1}", "repeat is no key of this kind", "two entries"),
+        ("{depth: 101}", "depth is 101", "from 0 (no sub-agents) to 100"),
+        ("{depth: -1}", "depth is -1", "from 0"),
+        ("{depth: true}", "depth is true; it must be a whole number", "whole number"),
+        ("{depth: 3, per: [run]}", "per is no key of this kind of limit", "leave it out"),
         ("calls", "limits[0] is 'calls'; it must be a mapping", "mapping"),
         ("[]", "limits[0] is a list; it must be a mapping", "mapping"),
     ],
@@ -259,28 +343,6 @@ def test_wrong_grants(grants: str, problem: str, hint: str) -> None:
 def test_an_empty_value_is_no_default(before: str, after: str, path: str) -> None:
     """A value that somebody forgot to write is refused: empty grants do not mean everybody."""
     assert refusal(before, after).problem == f"{path} is empty"
-
-
-@pytest.mark.parametrize("key", sorted(NOT_YET["tool"]))
-def test_keys_of_tools_for_later(key: str) -> None:
-    """A rule that this version cannot keep is refused by name, never ignored."""
-    error = refusal("effect: read", f"effect: read, {key}: 1")
-    assert error.problem == f"tools.get_order.{key} is not supported yet"
-    assert (error.line, error.column) == (3, 29)
-
-
-@pytest.mark.parametrize("key", sorted(NOT_YET["policy"]))
-def test_sections_for_later(key: str) -> None:
-    """The same holds for whole sections."""
-    assert refusal("version: 1", f"version: 1\n{key}: []").problem == f"{key} is not supported yet"
-
-
-@pytest.mark.parametrize("key", sorted(NOT_YET["limit"]))
-def test_limits_for_later(key: str) -> None:
-    """The same holds for kinds of limits, alone and beside another kind."""
-    for entry in (f"{{{key}: 3}}", f"{{budget: calls, limit: 1, {key}: 3}}"):
-        error = refusal("version: 1", f"version: 1\nlimits: [{entry}]")
-        assert error.problem == f"limits[0].{key} is not supported yet"
 
 
 def test_no_tools() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sluicegate.claims import Claim, Hold, Once, Quota, Slot
 from sluicegate.decision import Reason
@@ -44,15 +44,25 @@ def claiming(
     patient: bool = False,
 ) -> Claiming:
     """A request for a permit."""
+    return Claiming(permit, now, lease, binding, claims, Plain(permit), patient)
 
-    def refused(reasons: Sequence[Reason]) -> str:
+
+class Plain(NamedTuple):
+    """The entries of a decision, in as few words as possible."""
+
+    permit: str
+
+    def permitted(self, permit: str, lease: int, approval: str | None) -> str:
+        return text(kind="decision", permit=permit)
+
+    def refused(self, reasons: Sequence[Reason], final: bool) -> str:
         return text(codes=[reason.code for reason in reasons], kind="decision")
 
-    def replayed(entry: int) -> str:
-        return text(kind="decision", replayed=entry)
+    def deferred(self, request: str, expires: int, reasons: Sequence[Reason]) -> str:
+        return text(kind="decision", request=request)
 
-    granted = text(kind="decision", permit=permit)
-    return Claiming(permit, now, lease, binding, claims, granted, refused, replayed, patient)
+    def replayed(self, entry: int) -> str:
+        return text(kind="decision", replayed=entry)
 
 
 def settling(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 from requested import (
+    Plain,
     LEASE,
     NOW,
     SECOND,
@@ -132,13 +133,14 @@ def test_the_id_of_a_permit_that_is_out_cannot_be_taken(ledger: Ledger) -> None:
 def test_a_request_that_raises_changes_nothing(ledger: Ledger) -> None:
     """An error in the text of a refusal reaches its caller, and the ledger works on."""
 
-    def broken(reasons: Sequence[Reason]) -> str:
-        raise ZeroDivisionError(f"{len(reasons)} reasons")
+    class Broken(Plain):
+        def refused(self, reasons: Sequence[Reason], final: bool) -> str:
+            raise ZeroDivisionError(f"{len(reasons)} reasons")
 
     granted(ledger, "p", quota(1))
     before = state(ledger), ledger.head()
     with pytest.raises(ZeroDivisionError, match="1 reasons"):
-        ledger.perform(claiming("q", quota(1), slot(1))._replace(refused=broken))
+        ledger.perform(claiming("q", quota(1), slot(1))._replace(wording=Broken("q")))
     assert (state(ledger), ledger.head()) == before
     granted(ledger, "r", slot(1))
 

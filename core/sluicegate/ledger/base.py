@@ -1,8 +1,8 @@
 """
-What a ledger is, and what a request to it means.
+What a ledger is, and what it is asked.
 
 A ledger keeps cells (the state behind claims), the permits that are out, and the
-journal. `perform` below is the meaning of every request, written once: it runs
+journal. What a request means is written once, in `meaning.perform`: it runs
 inside a ledger's transaction against that transaction's `Books`. A ledger only
 says how books are opened, locked and made durable.
 """
@@ -12,26 +12,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from ..claims import Cell, Claim, Ending, Hold, Refusal, Replay
+from ..claims import Approval, Cell, Claim, Hold, Note, Standing
 from ..decision import Reason
-from ..errors import LedgerError
 from ..journal import Entry
 
 __all__ = [
-    "Answer", "Books", "Claiming", "Granted", "Ledger", "Noted", "Noting", "Refused", "Rejected",
-    "Replayed", "Request", "Settled", "Settling", "perform",
+    "Amended", "Amending", "Answer", "Books", "Claiming", "Deferred", "Granted", "Ledger", "Noted",
+    "Noting", "Out", "Refused", "Rejected", "Replayed", "Request", "Settled", "Settling", "Wording",
 ]  # fmt: skip
 
 # --- requests and answers ---------------------------------------------------------------------
+
+
+class Wording(Protocol):
+    """The rest of a decision's journal entry after its time, for each way in which it can end."""
+
+    def permitted(self, permit: str, lease: int, approval: str | None, /) -> str: ...
+    def refused(self, reasons: Sequence[Reason], final: bool, /) -> str: ...
+    def deferred(self, request: str, expires: int, reasons: Sequence[Reason], /) -> str: ...
+    def replayed(self, entry: int, /) -> str: ...
 
 
 class Claiming(NamedTuple):
     """
     Take all *claims* or none, and record the decision either way.
 
-    *now* and *lease* are in µs. The three texts are the rest of the journal entry
-    after its time, for each way in which this can end. A *patient* request that only
-    lacks slots is answered without a record: the caller will ask again.
+    *now* and *lease* are in µs. A *patient* request that only lacks slots is answered
+    without a record: the caller will ask again.
+
+    *standing* is looked at and counted whatever else is decided. *reasons* are those for
+    which the call is refused already; *final* says that they end the run. Where *asks* is
+    not empty, or a claim says so, a person's *approval* is needed on top of all claims.
     """
 
     permit: str
@@ -39,14 +50,22 @@ class Claiming(NamedTuple):
     lease: int
     binding: str
     claims: Sequence[Claim]
-    granted: str
-    refused: Callable[[Sequence[Reason]], str]
-    replayed: Callable[[int], str]
+    wording: Wording
     patient: bool = False
+    standing: Sequence[Standing] = ()
+    reasons: Sequence[Reason] = ()
+    final: bool = False
+    approval: Approval | None = None
+    asks: Sequence[Reason] = ()
 
 
 class Settling(NamedTuple):
-    """End the permit of *hold*, which took *claims*. *entry* is the rest of the journal entry."""
+    """
+    End the permit of *hold*, which took *claims*, and write *notes* of what came of it.
+
+    *entry* is the rest of the journal entry. With *reconciled* the outcome is that of a
+    permit which is on record as unknown, and of no other.
+    """
 
     hold: Hold
     claims: Sequence[Claim]
@@ -54,17 +73,36 @@ class Settling(NamedTuple):
     outcome: Literal["succeeded", "failed", "unknown"]
     used: Mapping[str, int]
     entry: str
+    notes: Sequence[Note] = ()
+    reconciled: bool = False
 
 
 class Noting(NamedTuple):
-    """Add an entry that claims nothing; with a *mark*, only if nobody did so under that mark before."""
+    """
+    Add an entry that claims nothing, and write *notes*; with a *mark*, only if nobody did
+    so under that mark before.
+    """
 
     now: int
     entry: str
     mark: str | None = None
+    notes: Sequence[Note] = ()
 
 
-Request: TypeAlias = Claiming | Settling | Noting
+class Amending(NamedTuple):
+    """
+    Change the cells under *keys* as a person says, and record it.
+
+    *amend* is pure: from the cells and the time to the cells afterwards, or to why not.
+    """
+
+    now: int
+    keys: tuple[str, ...]
+    amend: Callable[[tuple[Cell, ...], int], Sequence[Cell] | str]
+    entry: str
+
+
+Request: TypeAlias = Claiming | Settling | Noting | Amending
 
 
 class Granted(NamedTuple):
@@ -80,6 +118,16 @@ class Refused(NamedTuple):
     at: int
     reasons: tuple[Reason, ...]
     wait: int
+    final: bool = False
+
+
+class Deferred(NamedTuple):
+    """No claim was taken: a person has to say yes to *request* first, before *expires*."""
+
+    at: int
+    request: str
+    expires: int
+    reasons: tuple[Reason, ...]
 
 
 class Replayed(NamedTuple):
@@ -97,7 +145,7 @@ class Settled(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """The permit cannot be settled, and nothing has changed."""
+    """It cannot be done, and nothing has changed."""
 
     problem: str
 
@@ -108,7 +156,27 @@ class Noted(NamedTuple):
     at: int
 
 
-Answer: TypeAlias = Granted | Refused | Replayed | Settled | Rejected | Noted
+class Amended(NamedTuple):
+    """The cells are changed."""
+
+    at: int
+    entry: int
+
+
+Answer: TypeAlias = (
+    Granted | Refused | Deferred | Replayed | Settled | Rejected | Noted | Amended
+)
+
+
+class Out(NamedTuple):
+    """
+    A permit that is out: until when, in µs (0: settled as unknown), and its decision's
+    number in the journal.
+    """
+
+    permit: str
+    expires: int
+    entry: int
 
 
 # --- the protocols ----------------------------------------------------------------------------
@@ -124,12 +192,17 @@ class Books(Protocol):
 
     def cell(self, key: str, /) -> Cell: ...
     def put(self, key: str, cell: Cell) -> None: ...
-    def permit(self, permit: str, /) -> int | None:
-        """When the permit's lease ends, in µs; 0 for one settled as unknown; None if it is not out."""
+    @property
+    def next(self) -> int:
+        """The number that the next journal entry will have."""
         ...
 
-    def put_permit(self, permit: str, expires: int | None, entry: int) -> None:
-        """Note a permit that is out (0: outcome unknown), with its decision's entry; None forgets it."""
+    def permit(self, permit: str, /) -> tuple[int, int] | None:
+        """When the permit's lease ends, in µs (0 for one settled as unknown), and its decision's entry."""
+        ...
+
+    def put_permit(self, permit: str, out: tuple[int, int] | None, /) -> None:
+        """Note a permit that is out; None forgets it."""
         ...
 
     def append(self, at: int, rest: str) -> int:
@@ -160,6 +233,14 @@ class Ledger(Protocol):
         """The same without blocking the event loop; a cancelled claim holds nothing afterwards."""
         ...
 
+    def cell(self, key: str) -> Cell:
+        """One cell, as it is now."""
+        ...
+
+    def out(self) -> Iterable[Out]:
+        """All permits that are out."""
+        ...
+
     def cells(self, prefix: str) -> Iterable[tuple[str, Sequence[Any]]]:
         """All cells whose key begins with *prefix*, by key."""
         ...
@@ -173,84 +254,3 @@ class Ledger(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-# --- the meaning ------------------------------------------------------------------------------
-
-
-def perform(request: Request, books: Books) -> Answer:
-    """Carry out *request* against *books*. Either all of it happens or nothing does."""
-    at = max(books.floor, request.now)
-    if type(request) is Claiming:
-        return _claim(request, books, at)
-    if type(request) is Settling:
-        return _settle(request, books, at)
-    assert type(request) is Noting  # noqa: S101 - for the type checker
-    if request.mark is not None and books.cell(request.mark) is not None:
-        return Noted(at)
-    entry = books.append(at, request.entry)
-    if request.mark is not None:
-        books.put(request.mark, (entry,))
-    return Noted(at)
-
-
-def _claim(request: Claiming, books: Books, at: int) -> Answer:
-    if books.permit(request.permit) is not None:
-        raise LedgerError(f"the permit id {request.permit} is out already; ids must be unique")
-    hold = Hold(request.permit, at, at + request.lease, request.binding)
-    taken: dict[str, Cell] = {}
-    refusals: list[Refusal] = []
-    for claim in request.claims:
-        key = claim.key
-        result = claim.take(taken[key] if key in taken else books.cell(key), hold)
-        if type(result) is tuple:
-            taken[key] = result
-        elif type(result) is Refusal:
-            refusals.append(result)
-        else:
-            assert type(result) is Replay  # noqa: S101 - a claim gives one of the three
-            books.append(at, request.replayed(result.entry))
-            return Replayed(at, books.body(result.entry))
-    if refusals:
-        return _refuse(request, books, at, refusals)
-    entry = books.append(at, request.granted)
-    books.put_permit(request.permit, hold.expires, entry)
-    for key, cell in taken.items():
-        books.put(key, cell)
-    return Granted(at, entry)
-
-
-def _refuse(request: Claiming, books: Books, at: int, refusals: list[Refusal]) -> Refused:
-    reasons = tuple(refusal.reason for refusal in refusals)
-    wait = min(refusal.wait for refusal in refusals)
-    if not (wait and request.patient):
-        books.append(at, request.refused(reasons))
-    return Refused(at, reasons, wait)
-
-
-def _settle(request: Settling, books: Books, at: int) -> Answer:
-    hold = request.hold
-    expires = books.permit(hold.permit)
-    if expires is None:
-        return Rejected(
-            f"permit {hold.permit} is not out: it was settled before, or another ledger gave it; "
-            "each permit is settled once, where it was decided"
-        )
-    if expires == 0:
-        return Rejected(
-            f"permit {hold.permit} was settled before, as unknown; a person has to reconcile it"
-        )
-    if at >= expires:
-        return Rejected(
-            f"permit {hold.permit} expired {(at - expires) / 1e6:.3f} s ago, so its outcome is on record as unknown; "
-            "give the tool a longer `lease` in the policy"
-        )
-    entry = books.append(at, request.entry)
-    ending = Ending(request.outcome, request.used, at, entry)
-    for claim in request.claims:
-        before = books.cell(claim.key)
-        after = claim.settle(before, hold, ending)
-        if after is not before:
-            books.put(claim.key, after)
-    books.put_permit(hold.permit, 0 if request.outcome == "unknown" else None, entry)
-    return Settled(at, entry)

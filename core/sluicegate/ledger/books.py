@@ -17,7 +17,8 @@ from typing import Any, Final, TypeAlias, cast
 from ..claims import Cell
 from ..errors import LedgerError
 from ..journal import Entry, link
-from .base import Answer, Request, perform
+from .base import Answer, Out, Request
+from .meaning import perform
 
 __all__ = ["SqliteBooks"]
 
@@ -78,14 +79,20 @@ class SqliteBooks:
         self._undo.append((self._cells, key, self.cell(key)))
         self._cells[key] = self._changed_cells[key] = cell
 
-    def permit(self, permit: str) -> int | None:
-        known = self._permit(permit)
-        return None if known is None else known[0]
+    def permit(self, permit: str) -> Permit | None:
+        known: Permit | None = self._permits.get(permit, _ABSENT)
+        if known is _ABSENT:
+            query = "SELECT expires, entry FROM permits WHERE id = ?"
+            known = self._permits[permit] = self._execute(query, (permit,)).fetchone()
+        return known
 
-    def put_permit(self, permit: str, expires: int | None, entry: int) -> None:
-        self._undo.append((self._permits, permit, self._permit(permit)))
-        kept = None if expires is None else (expires, entry)
-        self._permits[permit] = self._changed_permits[permit] = kept
+    def put_permit(self, permit: str, out: Permit | None) -> None:
+        self._undo.append((self._permits, permit, self.permit(permit)))
+        self._permits[permit] = self._changed_permits[permit] = out
+
+    @property
+    def next(self) -> int:
+        return self.seq + 1
 
     def append(self, at: int, rest: str) -> int:
         body = f'{{"at":{at},{rest}'
@@ -197,6 +204,18 @@ class SqliteBooks:
         page = sorted((stored | recent).items())
         return [(key, cell) for key, cell in page if cell is not None], end
 
+    def one_cell(self, key: str) -> Cell:
+        """The cell under *key*."""
+        self.refresh()
+        return self.cell(key)
+
+    def all_out(self) -> list[Out]:
+        """All permits that are out."""
+        self.refresh()
+        found = {row[0]: row[1:] for row in self._execute("SELECT id, expires, entry FROM permits")}
+        found |= self._unfolded_permits
+        return [Out(permit, *out) for permit, out in found.items() if out is not None]
+
     def page_of_entries(self, after: int) -> list[Entry]:
         """Some entries behind the number *after*, in order."""
         query = (
@@ -206,13 +225,6 @@ class SqliteBooks:
         return [Entry(*row) for row in self._execute(query, (after, PAGE))]
 
     # --- below ---
-
-    def _permit(self, permit: str) -> Permit | None:
-        known: Permit | None = self._permits.get(permit, _ABSENT)
-        if known is _ABSENT:
-            query = "SELECT expires, entry FROM permits WHERE id = ?"
-            known = self._permits[permit] = self._execute(query, (permit,)).fetchone()
-        return known
 
     def _take_back(self, seq: int, last: str, floor: int, rows: int) -> None:
         """Undo what the last request did, in the order opposite to how it was done."""

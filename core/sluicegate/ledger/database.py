@@ -11,8 +11,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final, NoReturn, TypeVar
 
+from ..claims import Cell
 from ..errors import LedgerError
 from ..journal import GENESIS, Entry
+from .base import Out
 from .books import SqliteBooks
 from .files import LockFile, create, inspect, refuse_place
 
@@ -129,6 +131,14 @@ class Database:
     def head(self) -> tuple[int, str]:
         """The last entry's number and hash."""
         return self._read(SqliteBooks.head)
+
+    def cell(self, key: str) -> Cell:
+        """One cell, as it is now."""
+        return self._read(partial(SqliteBooks.one_cell, key=key))
+
+    def out(self) -> list[Out]:
+        """All permits that are out."""
+        return self._read(SqliteBooks.all_out)
 
     def cells(self, prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
         """The cells whose key begins with *prefix*; each page of them as it is when it is read."""

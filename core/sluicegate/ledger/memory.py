@@ -8,7 +8,8 @@ from typing import Any
 
 from ..claims import Cell
 from ..journal import GENESIS, Entry, link
-from .base import Answer, Request, perform
+from .base import Answer, Out, Request
+from .meaning import perform
 
 __all__ = ["MemoryLedger"]
 
@@ -34,6 +35,14 @@ class MemoryLedger:
 
     async def aperform(self, request: Request) -> Answer:
         return self.perform(request)
+
+    def cell(self, key: str) -> Cell:
+        with self._lock:
+            return self._books.cell(key)
+
+    def out(self) -> list[Out]:
+        with self._lock:
+            return [Out(permit, *kept) for permit, kept in self._books.permits.items()]
 
     def cells(self, prefix: str) -> list[tuple[str, Sequence[Any]]]:
         with self._lock:
@@ -68,11 +77,11 @@ class _MemoryBooks:
         self.writer = writer
         self.floor = 0
         self.cells: dict[str, Sequence[Any]] = {}
-        self.permits: dict[str, int] = {}
+        self.permits: dict[str, tuple[int, int]] = {}
         self.journal: list[tuple[int, str, str, str, str]] = []
         self.last = GENESIS
         self.cell: Callable[[str], Cell] = self.cells.get
-        self.permit: Callable[[str], int | None] = self.permits.get
+        self.permit: Callable[[str], tuple[int, int] | None] = self.permits.get
 
     def put(self, key: str, cell: Cell) -> None:
         if cell is None:
@@ -80,11 +89,15 @@ class _MemoryBooks:
         else:
             self.cells[key] = cell
 
-    def put_permit(self, permit: str, expires: int | None, entry: int) -> None:
-        if expires is None:
+    def put_permit(self, permit: str, out: tuple[int, int] | None) -> None:
+        if out is None:
             self.permits.pop(permit, None)
         else:
-            self.permits[permit] = expires
+            self.permits[permit] = out
+
+    @property
+    def next(self) -> int:
+        return len(self.journal) + 1
 
     def append(self, at: int, rest: str) -> int:
         self.floor = at

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl, unquote
 
+from ..claims import Cell
 from ..errors import LedgerError
 from ..journal import Entry
-from .base import Answer, Request
+from .base import Answer, Out, Request
 from .committer import Committer
 from .database import Database
 
@@ -103,6 +104,14 @@ class SqliteLedger:
     async def aperform(self, request: Request) -> Answer:
         """The same without blocking the event loop; a cancelled claim holds nothing afterwards."""
         return await self._committer.aperform(request)
+
+    def cell(self, key: str) -> Cell:
+        """One cell, as it is now. Raises LedgerError."""
+        return self._database.cell(key)
+
+    def out(self) -> list[Out]:
+        """All permits that are out. Raises LedgerError."""
+        return self._database.out()
 
     def cells(self, prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
         """

@@ -56,4 +56,5 @@ def undoing(ticket: Ticket) -> list[Settling]:
         "permit": hold.permit,
     }
     entry = json.dumps(text, separators=(",", ":"), ensure_ascii=False).removeprefix("{")
-    return [Settling(hold, request.claims, granted.at, "failed", {}, entry)]
+    approval = () if request.approval is None else (request.approval,)
+    return [Settling(hold, (*request.claims, *approval), granted.at, "failed", {}, entry)]

@@ -14,22 +14,39 @@ from typing import Final
 
 from ..amount import MICRO
 from ..canonical import quoted
-from ..claims import Claim, Once, Quota, Rate, Seen, Slot, Unsettled
+from ..claims import (
+    Breaker,
+    Claim,
+    Once,
+    Quota,
+    Rate,
+    Repeat,
+    Seen,
+    Slot,
+    Standing,
+    Unsettled,
+)
 from ..decision import Reason
 from ..errors import PolicyError
 from ..schema import compiled
 from ..window import Window
-from .glob import matches, resolve
-from .model import Budget, Concurrency, Grant, Policy, RateLimit, Tool
+from ..glob import matches, resolve
+from ..proposal import Proposal
+from .limits import Repeat as RepeatLimit
+from .memory import Memory
+from .model import Budget, Concurrency, Depth, Grant, Limit, Policy, RateLimit, Tool
+from .model import Once as OnceSpec
 from .model import Rate as RateSpec
 from .parts import MissingPart, Scoper, filled, scoper
-from .rules import Call, Counter, GrantRule, Maker, ToolRule
+from .rules import ApproveRule, Call, Counter, GrantRule, Maker, ToolRule
+from .standing import standing
 from .value import compiled_expression
 
 __all__ = ["CompiledPolicy"]
 
 _KNOWN_NAMES: Final = 10_000
 _EVERY_CALL: Final = "calls"
+_A_DAY: Final = 86_400_000_000
 
 
 class CompiledPolicy:
@@ -40,9 +57,9 @@ class CompiledPolicy:
         self.revision = policy.revision
         self.brief = policy.replies == "short"
         self._grants = None if policy.grants is None else list(_grants(policy.grants))
-        self._counters = _distinct(
-            policy, [_counter(f"limits[{i}]", limit) for i, limit in enumerate(policy.limits)]
-        )
+        self._counters = _distinct(policy, _counters(policy))
+        self._memory = Memory(policy)
+        self._standing = standing(policy, resolve)
         self._rules: dict[str, ToolRule | None] = {}
         for name in policy.tools:  # so that a wrong expression shows now and not at its first call
             self._entry(name, policy.tools[name], name)
@@ -64,6 +81,10 @@ class CompiledPolicy:
             self._rules.clear()
         self._rules[tool] = found
         return found
+
+    def standing(self, proposal: Proposal) -> tuple[list[Standing], list[Reason]]:
+        """What is looked at whatever the rules say, and what is missing for it."""
+        return self._standing(proposal)
 
     def _entry(self, pattern: str, entry: Tool, tool: str) -> ToolRule:
         rule = f"tools.{pattern}"
@@ -88,30 +109,49 @@ class CompiledPolicy:
             key=key,
             lease=entry.lease,
             on_error=entry.on_error or ("unknown" if entry.effect == "write" else "failed"),
+            origin=self._memory.origin(rule, entry),
+            prompted=any("prompt" in origin.sources for origin in entry.origin.values()),
+            approve=_approve(rule, entry),
+            asking=entry.approve.within if entry.approve is not None else _A_DAY,
+            notes=self._memory.notes(tool),
+            labels=self._memory.labels(entry),
+            digest=entry.record == "digest",
         )
 
     def _makers(self, rule: str, entry: Tool, tool: str) -> Iterable[Maker]:
         repeatable = entry.effect != "write"
         yield _seen(repeatable)
         if entry.once is not None:
-            yield _once(f"{rule}.once", entry.once.key, entry.once.within, repeatable)
+            yield _once(f"{rule}.once", entry.once, repeatable)
         elif not repeatable:
             yield _unsettled(f"{rule}.effect")
+        yield from self._memory.makers(rule, entry)
+        if entry.breaker is not None:
+            yield _breaker(f"{rule}.breaker", tool, entry.breaker.failures, entry.breaker.cooldown)
         for counter in _own_counters(rule, entry, tool):
             yield _counted(counter, scoper(()), whose=f" for {tool}")
-        for limit, counter in zip(self.policy.limits, self._counters, strict=True):
-            metered = (
-                counter.kind is not Quota
-                or counter.name == _EVERY_CALL
-                or counter.name in entry.cost
-            )
-            if metered and any(matches(pattern, tool) for pattern in limit.tools):
-                wait = limit.wait if isinstance(limit, Concurrency) else 0
-                yield _counted(counter, scoper(limit.per), wait)
+        for index, limit in enumerate(self.policy.limits):
+            if any(matches(pattern, tool) for pattern in limit.tools):
+                yield from self._limited(f"limits[{index}]", limit, entry)
+
+    def _limited(self, rule: str, limit: Limit, entry: Tool) -> Iterable[Maker]:
+        if isinstance(limit, Depth):
+            yield _depth(rule, limit.depth)
+            return
+        if isinstance(limit, RepeatLimit):
+            return  # it stands, whatever else is decided
+        counter = _counter(rule, limit)
+        name = counter.name
+        if counter.kind is Quota and name != _EVERY_CALL and name not in entry.cost:
+            return
+        wait = limit.wait if isinstance(limit, Concurrency) else 0
+        yield _counted(counter, scoper(limit.per), wait)
+        if "run" in limit.per and "root" not in limit.per:
+            yield _counted(counter, scoper(limit.per, around=True), wait, around=True)
 
     def counters(self) -> Iterable[Counter]:
         """All limits: those of `limits`, then those of the tools that are listed by their exact name."""
-        yield from self._counters
+        yield from self._counters.values()
         for name, entry in self.policy.tools.items():
             yield from _own_counters(f"tools.{name}", entry, name)
 
@@ -132,12 +172,20 @@ def _own_counters(rule: str, entry: Tool, tool: str) -> Iterable[Counter]:
         )
 
 
-def _distinct(policy: Policy, counters: Iterable[Counter]) -> list[Counter]:
+def _counters(policy: Policy) -> Iterable[tuple[int, Limit, Counter]]:
+    for index, limit in enumerate(policy.limits):
+        if not isinstance(limit, (Depth, RepeatLimit)):
+            yield index, limit, _counter(f"limits[{index}]", limit)
+
+
+def _distinct(
+    policy: Policy, counters: Iterable[tuple[int, Limit, Counter]]
+) -> dict[int, Counter]:
     """Two limits that count the same thing would share cells, and count each call twice."""
     known: dict[tuple[str, tuple[str, ...]], str] = {}
-    found = list(counters)
-    for index, (limit, counter) in enumerate(zip(policy.limits, found, strict=True)):
-        what = (counter.prefix, tuple(limit.per))
+    found: dict[int, Counter] = {}
+    for index, limit, counter in counters:
+        what = (counter.prefix, tuple(() if isinstance(limit, Depth) else limit.per))
         if what in known:
             mark = policy.position(("limits", index))
             raise PolicyError(
@@ -148,6 +196,7 @@ def _distinct(policy: Policy, counters: Iterable[Counter]) -> list[Counter]:
                 hint="keep the stricter one of the two, or give them different `per`, `window` or `tools`",
             )
         known[what] = counter.rule
+        found[index] = counter
     return found
 
 
@@ -191,12 +240,20 @@ def _rate_counter(rule: str, prefix: str, rate: RateSpec, burst: int) -> Counter
     return Counter(rule, Rate, "attempts", prefix, burst * MICRO, None, rate.count, rate.period)
 
 
-def _counted(counter: Counter, scope_of: Scoper, wait: int = 0, whose: str = "") -> Maker:
-    """The maker of a limit: all that does not depend on the call is worked out here, once."""
+def _counted(
+    counter: Counter, scope_of: Scoper, wait: int = 0, whose: str = "", *, around: bool = False
+) -> Maker:
+    """
+    The maker of a limit: all that does not depend on the call is worked out here, once.
+
+    With *around* it is the limit of the outermost run, which counts what is called inside of it.
+    """
     rule, kind, name, prefix, limit, window, count, period = counter
     whole = limit // MICRO
 
     def make(call: Call) -> Claim | Reason | None:
+        if around and call.proposal.root == call.proposal.run:
+            return None
         try:
             key, scope = scope_of(call.proposal, call.args)
         except MissingPart as missing:
@@ -211,8 +268,9 @@ def _counted(counter: Counter, scope_of: Scoper, wait: int = 0, whose: str = "")
     return make
 
 
-def _once(rule: str, key: str | None, within: int | None, repeatable: bool) -> Maker:
-    shown = filled(key)
+def _once(rule: str, once: OnceSpec, repeatable: bool) -> Maker:
+    shown = filled(once.key)
+    within, wait = once.within, once.wait
 
     def make(call: Call) -> Claim | Reason | None:
         try:
@@ -221,9 +279,35 @@ def _once(rule: str, key: str | None, within: int | None, repeatable: bool) -> M
             return missing.reason(rule)
         tenant = call.proposal.subject.tenant
         owner = "" if tenant is None else quoted(tenant)
-        return Once(f"once|{owner}|{_short(text)}", rule, text, within, repeatable)
+        return Once(f"once|{owner}|{_short(text)}", rule, text, within, repeatable, wait)
 
     return make
+
+
+def _breaker(rule: str, tool: str, failures: int, cooldown: int) -> Maker:
+    claim = Breaker(f"breaker|{quoted(tool)}", rule, tool, failures, cooldown)
+    return lambda call: claim
+
+
+def _depth(rule: str, limit: int) -> Maker:
+    def make(call: Call) -> Claim | Reason | None:
+        depth = call.proposal.depth
+        if depth <= limit:
+            return None
+        message = (
+            f"this run is {depth} agents deep, of {limit} allowed (it was called by run "
+            f"{call.proposal.parent}); do the work in a run further out"
+        )
+        return Reason("depth", rule, message)
+
+    return make
+
+
+def _approve(rule: str, entry: Tool) -> ApproveRule | None:
+    if entry.approve is None:
+        return None
+    when = entry.approve.when
+    return ApproveRule(f"{rule}.approve", None if when is None else compiled_expression(when))
 
 
 def _seen(repeatable: bool) -> Maker:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..canonical import Json
-from .fault import Fault, Path, accepted, shown, spoken
-from .glob import overlap
-from .model import BUILT_IN, Budget, Policy, Tool
+from ..glob import is_glob
+from .agreement import fits_any, unlisted
+from .fault import Fault, Path, spoken
+from .limits import BUILT_IN, Budget, Repeat
+from .model import Flow, Policy
 from .template import parts
+from .tool import Tool
 
 __all__ = ["Remark", "problems"]
 
@@ -45,7 +48,15 @@ class Remark:
 
 def problems(policy: Policy) -> list[Remark]:
     """What in *policy* can have no effect, or less than it seems to; in the order of the file."""
-    faults = [*_of_tools(policy), *_unreached(policy), *_of_grants(policy), *_of_limits(policy)]
+    faults = [
+        *_of_tools(policy),
+        *_unreached(policy),
+        *_of_grants(policy),
+        *_of_limits(policy),
+        *_of_repeats(policy),
+        *_of_flows(policy),
+        *_of_contracts(policy),
+    ]
     remarks: list[Remark] = []
     for fault in faults:
         line, column = policy.position(fault.at, on_key=fault.on_key) or (0, 0)
@@ -100,7 +111,7 @@ def _unreached(policy: Policy) -> Iterator[Fault]:
         return
     granted = {pattern for grant in policy.grants for pattern in grant.tools}
     for name in policy.tools:
-        if not _fits_any(name, granted):
+        if not fits_any(name, granted):
             yield Fault("cannot run: no grant is for it", at=("tools", name), on_key=True)
 
 
@@ -115,18 +126,71 @@ def _of_limits(policy: Policy) -> Iterator[Fault]:
             yield from _unlisted(policy, limit.tools, ("limits", i, "tools"))
         if isinstance(limit, Budget) and limit.budget != BUILT_IN:
             costly = [name for name, tool in policy.tools.items() if limit.budget in tool.cost]
-            if not any(_fits_any(name, limit.tools) for name in costly):
+            if not any(fits_any(name, limit.tools) for name in costly):
                 hint = f"{limit.budget} is a cost of {', '.join(costly)}"
                 yield Fault("fits no tool that has this cost", hint, at=("limits", i, "tools"))
 
 
+def _of_repeats(policy: Policy) -> Iterator[Fault]:
+    """Repetitions are for runs: a limit that counts for ever, or ends a run at once, surprises."""
+    counted: set[str] = set()
+    for i, limit in enumerate(policy.limits):
+        if not isinstance(limit, Repeat):
+            continue
+        counted.update(limit.tools)
+        yield from _once_is_the_end(limit.repeat, ("limits", i, "repeat"))
+        if {"run", "root"}.isdisjoint(limit.per):
+            yield Fault(
+                "counts the calls of all runs together, and for ever",
+                "count each run on its own: per: [run]",
+                at=("limits", i, "per" if limit.per else "repeat"),
+                on_key=True,
+            )
+    for name, tool in policy.tools.items():
+        at: Path = ("tools", name, "repeat")
+        if tool.repeat is not None and not fits_any(name, counted):
+            hint = "add one to limits: {repeat: 3, per: [run]}"
+            yield Fault("changes nothing: no `repeat` limit is for this tool", hint, at=at)
+        elif tool.repeat is not None and tool.repeat is not False:
+            yield from _once_is_the_end(tool.repeat, at)
+
+
+def _once_is_the_end(repeat: int, at: Path) -> Iterator[Fault]:
+    if repeat == 1:
+        yield Fault(
+            "is 1, so the second identical call halts the run, even a retry after a failure",
+            "write 2 or more; `once` gives a repeated call the recorded result",
+            at=at,
+        )
+
+
+def _of_flows(policy: Policy) -> Iterator[Fault]:
+    for i, flow in enumerate(policy.flows):
+        for j, label in enumerate(flow.after):
+            carriers = [name for name, tool in policy.tools.items() if label in tool.labels]
+            if all(_denied(policy.tools[name], flow) for name in carriers):
+                yield Fault(
+                    f"is {label!r}, which only tools have that this flow denies "
+                    f"({', '.join(carriers[:3])}): one of their calls comes before it holds",
+                    "a tool that both reads and sends wants a rule of its own",
+                    at=("flows", i, "after", j),
+                )
+
+
+def _denied(tool: Tool, flow: Flow) -> bool:
+    return not set(tool.labels).isdisjoint(flow.deny)
+
+
+def _of_contracts(policy: Policy) -> Iterator[Fault]:
+    for i, contract in enumerate(policy.contracts):
+        if contract.then == contract.when and not is_glob(contract.then):
+            yield Fault(
+                "is the tool that it has to follow: each call would ask for one more",
+                "name another tool",
+                at=("contracts", i, "then"),
+            )
+
+
 def _unlisted(policy: Policy, patterns: Iterable[str], at: Path) -> Iterator[Fault]:
     for i, pattern in enumerate(patterns):
-        if not _fits_any(pattern, policy.tools):
-            hint, _, _ = accepted(pattern, policy.tools).partition(" accepted:")
-            close = hint if hint.startswith("did") else "list it under tools, or remove it"
-            yield Fault(f"is {shown(pattern)}, which fits no listed tool", close, at=(*at, i))
-
-
-def _fits_any(name: str, patterns: Iterable[str]) -> bool:
-    return any(overlap(name, pattern) for pattern in patterns)
+        yield from unlisted(pattern, policy.tools, (*at, i))

@@ -10,130 +10,63 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Final, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
-    Tag,
     ValidationInfo,
     model_validator,
 )
 
 from ..canonical import FrozenDict, Json, NotCanonical, freeze
 from . import values
-from .fault import Fault, Path, accepted
-from .glob import is_glob, ties
+from .agreement import disagreements
+from .base import Model
+from .fault import Fault, Path
+from .limits import (
+    BUILT_IN,
+    KINDS,
+    AnyLimit,
+    Budget,
+    Concurrency,
+    Depth,
+    Limit,
+    RateLimit,
+    Repeat,
+)
 from .origin import Mark, Origin
+from .tool import Approve, Breaker, Match, Once, OriginRule, Require, Tool
 from .units import Rate
 
 __all__ = [
     "BUILT_IN",
     "KINDS",
-    "NOT_YET",
+    "Approve",
+    "Breaker",
     "Budget",
     "Concurrency",
+    "Contract",
+    "Depth",
+    "Flow",
     "Grant",
     "Limit",
     "Once",
+    "OriginRule",
     "Policy",
     "Rate",
     "RateLimit",
+    "Repeat",
+    "Require",
     "Tool",
 ]
 
-BUILT_IN: Final = "calls"
-"""The resource of which every permitted call costs 1."""
 
-KINDS: Final = ("budget", "rate", "concurrency")
-"""The kinds of limits, each named by the key that makes it one."""
-
-NOT_YET: Final[Mapping[str, frozenset[str]]] = {
-    "policy": frozenset({"flows", "contracts"}),
-    "tool": frozenset({"requires", "breaker", "origin", "approve", "record"}),
-    "limit": frozenset({"repeat", "depth"}),
-}
-"""Keys of the design that this version refuses by name: a rule is never ignored."""
-
-_MOST_GLOBS: Final = 500
-
-Per = Annotated[tuple[values.Part, ...], Field(strict=False), AfterValidator(values.distinct)]
-Globs = Annotated[tuple[values.Glob, ...], Field(strict=False), AfterValidator(values.distinct)]
-Names = Annotated[tuple[values.Name, ...], Field(strict=False), AfterValidator(values.distinct)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="forbid",
-        validate_default=False,
-        use_attribute_docstrings=True,
-    )
-
-
-class Once(_Model):
-    """At most once for each key, across runs and processes, within a tenant."""
-
-    key: values.Template | None = Field(
-        default=None, examples=["refund:{order_id}", "{customer.id}/{month}"]
-    )
-    """What the action is about, with arguments in braces. Default: all arguments."""
-
-    within: values.Span | None = Field(default=None, examples=["24h"])
-    """For how long a key stays used. Default: forever."""
-
-
-class Tool(_Model):
-    """One tool, or all tools whose names fit a pattern."""
-
-    effect: Literal["read", "idempotent", "write"] = "write"
-    """read: no side effect; idempotent: safe to repeat with equal arguments; write: not safe."""
-
-    args: values.ArgumentSchema | None = Field(
-        default=None, examples=[{"properties": {"amount": {"type": "number", "maximum": 500}}}]
-    )
-    """JSON Schema (2020-12) of the arguments; the tool's own schema must hold as well."""
-
-    unknown_args: Literal["deny", "drop", "allow"] = "deny"
-    """What to do with arguments that the tool never declared."""
-
-    when: values.Condition | None = Field(default=None, examples=["args.currency == 'EUR'"])
-    """A CEL condition over args, subject, facts, run and now that must be true."""
-
-    once: Once | None = None
-    """At most once, across runs and processes."""
-
-    cost: values.Costs = Field(
-        default_factory=FrozenDict, examples=[{"eur": "args.amount", "emails": 1}]
-    )
-    """Metered resources that a call uses: a name and a number or an expression."""
-
-    concurrency: values.Count | None = None
-    """How many calls of this tool may run at the same time."""
-
-    rate: values.RateText | None = None
-    """How often this tool may be called."""
-
-    on_error: Literal["unknown", "failed"] | None = None
-    """What an exception means. Default: unknown for write, failed for the rest."""
-
-    lease: values.Span = Field(default=300_000_000, json_schema_extra={"default": "5m"})
-    """How long a permit lives; a call that has not ended by then is an unknown outcome."""
-
-    labels: Names = ()
-    """Words of your own that rules can refer to."""
-
-
-class Grant(_Model):
+class Grant(Model):
     """Who may call what. All parts that are given must fit; one grant that fits is enough."""
 
     tenant: values.Glob | None = None
@@ -148,70 +81,58 @@ class Grant(_Model):
     role: values.Glob | None = None
     """A name or pattern that one of the roles must fit."""
 
-    tools: Annotated[Globs, AfterValidator(values.not_empty)] = Field(examples=[["get_*"]])
+    tools: Annotated[values.Globs, AfterValidator(values.not_empty)] = Field(examples=[["get_*"]])
     """Names or patterns of tools."""
 
     when: values.Condition | None = None
     """A CEL condition that must be true."""
 
 
-class _Limit(_Model):
-    per: Per = Field(default=(), examples=[["tenant"], ["run", "args.account"]])
-    """What each has a limit of its own: tenant, user, agent, run, root, tool, args.<name>."""
+class Flow(Model):
+    """What this run may no longer do with what it has seen."""
 
-    tools: Annotated[Globs, AfterValidator(values.not_empty)] = Field(default=("*",))
-    """The tools that share this limit."""
+    name: values.Name = Field(examples=["no-exfiltration"])
+    """What refusals call it."""
 
+    after: Annotated[values.Names, AfterValidator(values.some_labels)] = Field(
+        examples=[["untrusted", "sensitive"]]
+    )
+    """Labels: once the run has seen results of tools with all of them."""
 
-class Budget(_Limit):
-    """At most so much of a metered resource in each window, or ever."""
-
-    budget: values.Name = Field(examples=["eur", "calls"])
-    """A name from the `cost` of tools, or `calls`, of which every call costs 1."""
-
-    limit: values.Amount = Field(examples=[1000, "0.25"])
-    """How much, in the unit of the cost."""
-
-    window: Literal["minute", "hour", "day", "week", "month"] | None = None
-    """When the budget is full again, in UTC. Default: never."""
+    deny: Annotated[values.Names, AfterValidator(values.some_labels)] = Field(
+        examples=[["external_send"]]
+    )
+    """Labels: tools with any of them are refused from then on."""
 
 
-class RateLimit(_Limit):
-    """At most so many calls in a period, on average, with bursts."""
+class Contract(Model):
+    """What a run owes: a call that must follow another one before the run ends."""
 
-    rate: values.RateText
-    """How often: 20/s, 10/min, 3/10s."""
+    when: values.Glob = Field(examples=["issue_refund"])
+    """The name or pattern of a tool; each call of it that succeeded asks for another call."""
 
-    burst: values.Count | None = None
-    """How many may come at once. Default: the number in `rate`."""
+    then: values.Glob = Field(examples=["send_receipt"])
+    """The name or pattern of the tool that must succeed after it."""
 
-
-class Concurrency(_Limit):
-    """At most so many calls at the same time."""
-
-    concurrency: values.Count
-    """How many."""
-
-    wait: values.Pause = Field(default=0, json_schema_extra={"default": "0s"})
-    """How long a call may wait for its turn before it is refused."""
+    match: Match = Field(default_factory=FrozenDict, examples=[{"order_id": "order_id"}])
+    """The argument of the `then` call, and the argument of the `when` call, `result` or
+    `result.<path>` that it must be equal to."""
 
 
-def _kind_of(entry: object) -> str | None:
-    if isinstance(entry, Mapping):
-        return next((kind for kind in KINDS if kind in entry), None)
-    return None
+def _named_apart(flows: tuple[Flow, ...]) -> tuple[Flow, ...]:
+    known: dict[str, int] = {}
+    for i, flow in enumerate(flows):
+        first = known.setdefault(flow.name, i)
+        if first != i:
+            raise Fault(
+                f"is {flow.name!r}, as that of flows[{first}]",
+                "refusals name the flow; give each a name of its own",
+                at=(i, "name"),
+            )
+    return flows
 
 
-Limit: TypeAlias = Budget | RateLimit | Concurrency
-_AnyLimit = Annotated[
-    Annotated[Budget, Tag("budget")]
-    | Annotated[RateLimit, Tag("rate")]
-    | Annotated[Concurrency, Tag("concurrency")],
-    Discriminator(_kind_of, custom_error_type="no_kind", custom_error_message="has no kind"),
-]
-
-
-class Policy(_Model):
+class Policy(Model):
     """
     Everything that a gate goes by. Default deny: a tool without an entry cannot run.
 
@@ -235,8 +156,16 @@ class Policy(_Model):
     )
     """Who may call what. Without this section every subject may call every listed tool."""
 
-    limits: tuple[_AnyLimit, ...] = Field(default=(), strict=False)
+    limits: tuple[AnyLimit, ...] = Field(default=(), strict=False)
     """Shared limits; every one that fits a call applies."""
+
+    flows: Annotated[tuple[Flow, ...], AfterValidator(_named_apart)] = Field(
+        default=(), strict=False
+    )
+    """What a run may no longer do with what it has seen."""
+
+    contracts: tuple[Contract, ...] = Field(default=(), strict=False)
+    """What a run owes before it ends."""
 
     _document: Mapping[str, Json] = PrivateAttr(default_factory=FrozenDict)
     _revision: str = PrivateAttr(default="")
@@ -319,12 +248,8 @@ class Policy(_Model):
         policy._document = document
         policy._revision = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
         policy._origin = info.context if isinstance(info.context, Origin) else Origin()
+        Fault.refuse(disagreements(policy))
         return policy
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Policy:
-        Fault.refuse([*_ties(self.tools), *_idle_budgets(self)])
-        return self
 
 
 def _empties(value: Json, path: Path) -> Iterator[Fault]:
@@ -345,32 +270,3 @@ def _empties(value: Json, path: Path) -> Iterator[Fault]:
     elif isinstance(value, list):
         for i, item in enumerate(value):
             yield from _empties(item, (*path, i))
-
-
-def _ties(tools: Mapping[str, Tool]) -> Iterator[Fault]:
-    globs = [name for name in tools if is_glob(name)]
-    if len(globs) > _MOST_GLOBS:
-        yield Fault(
-            f"has {len(globs)} patterns", f"at most {_MOST_GLOBS}", at=("tools",), on_key=True
-        )
-        return
-    order = {name: i for i, name in enumerate(globs)}
-    for pair in islice(ties(globs), 10):
-        first, second = sorted(pair, key=order.__getitem__)
-        yield Fault(
-            f"and {first} are equally specific, and some names fit both",
-            "the pattern with more literal characters wins; make one of the two longer",
-            at=("tools", second),
-            on_key=True,
-        )
-
-
-def _idle_budgets(policy: Policy) -> Iterator[Fault]:
-    names = {BUILT_IN, *(name for tool in policy.tools.values() for name in tool.cost)}
-    for i, limit in enumerate(policy.limits):
-        if isinstance(limit, Budget) and limit.budget not in names:
-            yield Fault(
-                f"is {limit.budget!r}, which no tool costs, so this limit would never apply",
-                accepted(limit.budget, sorted(names)),
-                at=("limits", i, "budget"),
-            )

@@ -14,7 +14,7 @@ from .template import parts
 if TYPE_CHECKING:
     from .rules import Call
 
-__all__ = ["MissingPart", "Part", "Scoper", "filled", "part", "scoper"]
+__all__ = ["MissingPart", "Part", "Scoper", "at_path", "filled", "part", "scoper"]
 
 _SHOWN: Final = 60
 """Characters of a value that a message shows."""
@@ -50,16 +50,21 @@ class Part(NamedTuple):
     read: Callable[[Proposal, Mapping[str, Any]], str | None]
 
 
-def part(name: str) -> Part:
-    """The part called *name*: tenant, user, agent, run, root, tool or args.<path>."""
+def part(name: str, *, around: bool = False) -> Part:
+    """
+    The part called *name*: tenant, user, agent, run, root, tool or args.<path>.
+
+    With *around* the run is the outermost one: what its sub-agents use is used by it.
+    """
     if name.startswith("args."):
         path = tuple(name.split(".")[1:])
 
         def argument(_: Proposal, args: Mapping[str, Any]) -> str | None:
-            return _scalar(name, _follow(args, path))
+            return _scalar(name, at_path(args, path))
 
         return Part(name, argument)
-    of = attrgetter(name if name in ("run", "root", "tool") else f"subject.{name}")
+    own = name in ("run", "root", "tool")
+    of = attrgetter("root" if around and name == "run" else name if own else f"subject.{name}")
 
     def attribute(proposal: Proposal, _: Mapping[str, Any]) -> str | None:
         found: str | None = of(proposal)
@@ -71,9 +76,9 @@ def part(name: str) -> Part:
 Scoper: TypeAlias = Callable[[Proposal, Mapping[str, Any]], tuple[str, str]]
 
 
-def scoper(names: Sequence[str]) -> Scoper:
+def scoper(names: Sequence[str], *, around: bool = False) -> Scoper:
     """A function that gives the parts called *names* as the end of a key and as words; it raises MissingPart."""
-    parts_of = tuple(part(name) for name in names)
+    parts_of = tuple(part(name, around=around) for name in names)
     if not parts_of:
         return lambda proposal, args: ("", "")
     if len(parts_of) == 1:  # the common limit, and worth half a microsecond
@@ -125,7 +130,7 @@ def filled(text: str | None) -> Callable[[Call], str]:
                 found += piece
                 continue
             name = "args." + ".".join(piece)
-            value = _scalar(name, _follow(call.args, piece))
+            value = _scalar(name, at_path(call.args, piece))
             if value is None:
                 raise MissingPart(name)
             found += value
@@ -146,7 +151,8 @@ def _prefixed(prefix: str, name: str) -> Callable[[Call], str]:
     return fill
 
 
-def _follow(args: Any, path: tuple[str, ...]) -> Any:
+def at_path(args: Any, path: tuple[str, ...]) -> Any:
+    """The value at *path* in nested objects; None if there is none."""
     for name in path:
         if not is_object(args) or name not in args:
             return None

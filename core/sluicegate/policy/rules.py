@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from ..amount import Micros
-from ..claims import Claim, Quota, Rate, Slot
+from ..claims import Claim, Note, Quota, Rate, Slot, Standing
 from ..decision import Reason
 from ..proposal import Proposal, Subject
 from ..schema import Validator
 from ..window import Window
-from .glob import matches
+from ..glob import matches
 from .value import Expression
 
-__all__ = ["Call", "Counter", "GrantRule", "Maker", "Rules", "ToolRule"]
+__all__ = [
+    "ApproveRule", "Call", "Counter", "GrantRule", "Maker", "Makers", "Noter", "Rules", "ToolRule",
+]  # fmt: skip
 
 
 class Call(NamedTuple):
-    """A proposal with the arguments that would run and what it costs, in millionths."""
+    """A proposal with the arguments that would run, the facts, and what it costs, in millionths."""
 
     proposal: Proposal
     args: Mapping[str, Any]
     costs: Mapping[str, Micros]
+    facts: Mapping[str, Any]
 
 
 Maker: TypeAlias = Callable[[Call], "Claim | Reason | None"]
+Makers: TypeAlias = Callable[[Call], "Iterable[Claim | Reason]"]
+Noter: TypeAlias = Callable[[Call, object], "Iterable[Note]"]
+"""From a call and its result to what the run will remember of it."""
 
 
 class GrantRule(NamedTuple):
@@ -44,6 +50,13 @@ class GrantRule(NamedTuple):
         return True
 
 
+class ApproveRule(NamedTuple):
+    """When a person must say yes; without *when*, always."""
+
+    rule: str
+    when: Expression | None
+
+
 class ToolRule(NamedTuple):
     """All that the policy says about one tool."""
 
@@ -58,6 +71,17 @@ class ToolRule(NamedTuple):
     key: Callable[[Call], str] | None
     lease: int
     on_error: Literal["unknown", "failed"]
+    origin: Makers | None = None
+    prompted: bool = False
+    """Whether a value may come from the user's words."""
+    approve: ApproveRule | None = None
+    asking: int = 86_400_000_000
+    """For how long a request and its yes live, in µs."""
+    notes: Noter | None = None
+    labels: tuple[str, ...] = ()
+    """Labels that a flow looks at."""
+    digest: bool = False
+    """Whether the journal keeps arguments and results by their digests alone."""
 
 
 class Counter(NamedTuple):
@@ -83,4 +107,8 @@ class Rules(Protocol):
 
     def rule(self, tool: str) -> ToolRule | None:
         """The rule for a tool of this name; None if the policy has no entry for it."""
+        ...
+
+    def standing(self, proposal: Proposal, /) -> tuple[list[Standing], list[Reason]]:
+        """What is looked at whatever the rules say, and what is missing for it."""
         ...

@@ -39,6 +39,9 @@ _EXAMPLE: Final = """\
     # when: args.currency == 'EUR'       # a condition (CEL) that must be true
     once: {key: "refund:{order_id}", within: 24h}    # one refund for each order and day
     cost: {eur: args.amount}             # held before the call, settled after it
+    # requires: [{tool: get_order, match: {order_id: order_id}}]     # seen first, in this run
+    # approve: true                      # a person must say yes; or a condition, as for when
+    # breaker: {failures: 3, cooldown: 30s}
     # concurrency: 1                     # calls at the same time
     # rate: 10/min
 """
@@ -58,6 +61,7 @@ limits:
   - {rate: 5/s, burst: 20}
   - {concurrency: 8, wait: 2s}
   # - {budget: calls, limit: 50, per: [run]}
+  # - {repeat: 5, per: [run]}            # identical calls; at twice the number the run is halted
 """
 
 _BUDGET: Final = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
@@ -16,16 +16,25 @@ from .argument_schema import DIALECT, argument_schema
 from .fault import Fault, accepted, shown
 
 __all__ = [
+    "FACTS",
+    "PROMPT",
     "Amount",
+    "Argument",
     "ArgumentSchema",
     "Condition",
     "Costs",
     "Count",
+    "Earlier",
     "Glob",
+    "Globs",
+    "Levels",
     "Name",
+    "Names",
     "Part",
     "Pause",
     "RateText",
+    "Repeats",
+    "Sources",
     "Span",
     "Template",
     "distinct",
@@ -34,6 +43,7 @@ __all__ = [
     "not_empty",
     "pattern",
     "some_grants",
+    "some_labels",
     "some_tools",
 ]
 
@@ -43,9 +53,18 @@ _Items = TypeVar("_Items", bound="tuple[Any, ...]")
 PARTS: Final = ("tenant", "user", "agent", "run", "root", "tool")
 """What a limit can be kept apart by, besides arguments."""
 
+PROMPT: Final = "prompt"
+"""The origin that is the user's words."""
+FACTS: Final = "facts"
+"""How an origin begins that is what a plugin found out."""
+RESULT: Final = "result"
+"""How a path begins that leads into the result of an earlier call."""
+
 _LONGEST_NAME: Final = 200
 _NAME: Final = r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
 _PART: Final = r"^(tenant|user|agent|run|root|tool|args(\.[^.\s]+)+)$"
+_PATH: Final = r"^[^.\s]+(\.[^.\s]+)*$"
+_DEEPEST: Final = 100
 _DECIMAL: Final = r"^[0-9]+(\.[0-9]{1,6})?$"
 
 
@@ -115,6 +134,51 @@ def _count(value: int) -> int:
     return value
 
 
+def _levels(value: int) -> int:
+    if not 0 <= value <= _DEEPEST:
+        raise Fault(f"is {value}", f"write a whole number from 0 (no sub-agents) to {_DEEPEST}")
+    return value
+
+
+def _repeats(value: object) -> object:
+    if value is False:
+        return value
+    if type(value) is not int:
+        hint = "write a whole number, or false for a tool that no `repeat` limit is for"
+        raise Fault(f"is {shown(value)}; it must be a whole number or false", hint)
+    return _count(value)
+
+
+def _argument(text: str) -> str:
+    if not re.fullmatch(_PATH[1:-1], text):
+        raise Fault(f"is {shown(text)}, which names no argument", "name an argument: customer.id")
+    if text.startswith("args."):
+        name = text.removeprefix("args.")
+        raise Fault("begins with args.", f"arguments are named alone: {name}", on_key=True)
+    return text
+
+
+def _earlier(text: str) -> str:
+    """A path into an earlier call: an argument, `result`, or `result.` and a path."""
+    if not re.fullmatch(_PATH[1:-1], text):
+        hint = "name an argument of the earlier call, or a part of its result: order_id, result.id"
+        raise Fault(f"is {shown(text)}, which leads nowhere", hint)
+    path = text.removeprefix("args.")
+    if path != text and path.split(".")[0] == RESULT:
+        raise Fault(
+            f"is {shown(text)}, and {path} is the result of the earlier call",
+            f"an argument of the name {RESULT} cannot be matched; choose another one",
+        )
+    return path
+
+
+def _source(text: str) -> str:
+    first, *path = text.split(".")
+    if first == FACTS and not (path and all(path) and text == "".join(text.split())):
+        raise Fault(f"is {shown(text)}", "name the plugin, and what of it: facts.crm.payees")
+    return pattern(text)
+
+
 def distinct(items: _Items) -> _Items:
     """*items*, none of them twice; raises Fault."""
     known: set[object] = set()
@@ -129,6 +193,20 @@ def not_empty(items: _Items) -> _Items:
     """*items*, at least one; raises Fault."""
     if not items:
         raise Fault("is an empty list, which fits no tool", 'write ["*"] for all tools')
+    return items
+
+
+def some_labels(items: _Items) -> _Items:
+    """*items*, at least one; raises Fault."""
+    if not items:
+        raise Fault("is an empty list, so this flow would never apply", "name labels of tools")
+    return items
+
+
+def _some_sources(items: _Items) -> _Items:
+    if not items:
+        hint = "say where the value may come from: [prompt, get_order]"
+        raise Fault("is an empty list, so no value would do", hint)
     return items
 
 
@@ -162,6 +240,28 @@ Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "
 Part = Annotated[str, AfterValidator(_part), WithJsonSchema({"type": "string", "pattern": _PART})]
 """What a limit is kept apart by."""
 
+Globs = Annotated[tuple[Glob, ...], Field(strict=False), AfterValidator(distinct)]
+"""Names or patterns, none of them twice."""
+
+Names = Annotated[tuple[Name, ...], Field(strict=False), AfterValidator(distinct)]
+"""Words of the author's own, none of them twice."""
+
+_PATH_SCHEMA: Final = {"type": "string", "pattern": _PATH}
+
+Argument = Annotated[str, AfterValidator(_argument), WithJsonSchema(_PATH_SCHEMA)]
+"""The path of an argument of the call itself: order_id, customer.id."""
+
+Earlier = Annotated[str, AfterValidator(_earlier), WithJsonSchema(_PATH_SCHEMA)]
+"""A path into an earlier call: order_id (an argument), result, or result.order.id."""
+
+Sources = Annotated[
+    tuple[Annotated[str, AfterValidator(_source), Field(min_length=1)], ...],
+    Field(strict=False, json_schema_extra={"minItems": 1}),
+    AfterValidator(distinct),
+    AfterValidator(_some_sources),
+]
+"""Where a value may come from: prompt, facts.<plugin>, or names and patterns of tools."""
+
 Template = Annotated[str, AfterValidator(template.template)]
 """Text with arguments in braces."""
 
@@ -175,6 +275,18 @@ ArgumentSchema = Annotated[
 
 Count = Annotated[int, AfterValidator(_count), Field(json_schema_extra={"minimum": 1})]
 """A whole number of 1 or more."""
+
+Levels = Annotated[
+    int, AfterValidator(_levels), Field(json_schema_extra={"minimum": 0, "maximum": _DEEPEST})
+]
+"""How many runs may be above the one that calls."""
+
+Repeats = Annotated[
+    Literal[False] | int,
+    PlainValidator(_repeats),
+    WithJsonSchema({"anyOf": [{"const": False}, {"type": "integer", "minimum": 1}]}),
+]
+"""A number of repetitions, or false for no limit."""
 
 _DURATION: Final = {"type": "string", "pattern": units.DURATION, "examples": ["30s", "5m", "24h"]}
 _RATE: Final = {"type": "string", "pattern": units.RATE, "examples": ["10/min", "20/s", "3/10s"]}

@@ -1,0 +1,283 @@
+"""
+What a policy wants remembered of a run: steps done, labels seen, values that came up.
+
+A run's memory belongs to its outermost run, so that sub-agents share it. Rules that
+look at it become claims; what a call adds to it becomes notes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from ..canonical import NotCanonical, freeze, is_object, loads
+from ..claims import Barrier, Came, Claim, Done, Labels, Needs, Note, Traced
+from ..decision import Reason
+from ..glob import matches
+from ..proposal import Proposal
+from .model import Policy, Tool
+from .parts import MissingPart, at_path
+from .rules import Call, Maker, Makers, Noter
+from .tool import OriginRule, Require
+
+__all__ = ["Memory", "came", "labels_key"]
+
+_MOST_VALUES: Final = 200
+"""So many values of one call are traced at most."""
+
+_MOST_STEPS: Final = 256
+"""So many steps at most are noted of one result: a list in it makes one of each element."""
+
+Path: TypeAlias = tuple[str, ...]
+
+
+class Memory:
+    """What the rules of one policy remember."""
+
+    def __init__(self, policy: Policy) -> None:
+        required = [require for entry in policy.tools.values() for require in entry.requires]
+        self._steps = {
+            _step(require): (require.tool, _paths(require.match.values())) for require in required
+        }
+        self._sources = sorted(
+            {
+                source
+                for entry in policy.tools.values()
+                for origin in entry.origin.values()
+                for source in origin.sources
+                if source != "prompt" and not source.startswith("facts.")
+            }
+        )
+        self._flows = [(f"flows[{i}]", flow) for i, flow in enumerate(policy.flows)]
+        self._watched = {label for flow in policy.flows for label in flow.after}
+
+    def labels(self, entry: Tool) -> tuple[str, ...]:
+        """The labels of a tool that a flow looks at."""
+        return tuple(label for label in entry.labels if label in self._watched)
+
+    def makers(self, rule: str, entry: Tool) -> Iterator[Maker]:
+        """Claims on what was done and seen before."""
+        for index, require in enumerate(entry.requires):
+            yield _needs(f"{rule}.requires[{index}]", require)
+        for where, flow in self._flows:
+            denied = ", ".join(label for label in entry.labels if label in flow.deny)
+            if denied:
+                yield _barrier(where, flow.name, flow.after, denied)
+        labels = self.labels(entry)
+        if labels:
+            yield _labelled(f"{rule}.labels", labels)
+
+    def origin(self, rule: str, entry: Tool) -> Makers | None:
+        """Claims on where values came from, one for each value; None if the tool has no such rule."""
+        rules = [
+            (f"{rule}.origin.{name}", name, tuple(name.split(".")), origin)
+            for name, origin in entry.origin.items()
+        ]
+        if not rules:
+            return None
+
+        def make(call: Call) -> Iterator[Claim | Reason]:
+            for where, name, path, origin in rules:
+                yield from _traced(where, name, at_path(call.args, path), origin, call)
+
+        return make
+
+    def notes(self, tool: str) -> Noter | None:
+        """What the success of a call of *tool* adds to the memory of its run."""
+        steps = [(step, paths) for step, (of, paths) in self._steps.items() if matches(of, tool)]
+        sources = [source for source in self._sources if matches(source, tool)]
+        if not steps and not sources:
+            return None
+
+        def note(call: Call, result: object) -> Iterator[Note]:
+            root = call.proposal.root
+            if root is None:
+                return
+            for step, paths in steps:
+                yield from _done(root, step, paths, call.args, result)
+            for source in sources:
+                yield from came(root, source, call.proposal.turn, result)
+
+        return note
+
+
+def labels_key(root: str) -> str:
+    """The key of the cell that has the labels seen by a run and those inside of it."""
+    return f"labels|{root}"
+
+
+def _root(proposal: Proposal, rule: str) -> str | Reason:
+    return MissingPart("run").reason(rule) if proposal.root is None else proposal.root
+
+
+# --- order ------------------------------------------------------------------------------------
+
+
+def _paths(names: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(tuple(name.split(".")) for name in sorted(names))
+
+
+def _step(require: Require) -> str:
+    """What all rules have in common that look for the same call: its tool, and what is compared."""
+    text = "\n".join((require.tool, *sorted(require.match.values())))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _key(root: str, step: str, values: Sequence[str]) -> str:
+    return f"step|{root}|{step}|{hashlib.sha256(chr(10).join(values).encode()).hexdigest()[:32]}"
+
+
+def _needs(rule: str, require: Require) -> Maker:
+    step = _step(require)
+    pairs = sorted((theirs, tuple(own.split("."))) for own, theirs in require.match.items())
+
+    def make(call: Call) -> Claim | Reason | None:
+        root = _root(call.proposal, rule)
+        if type(root) is Reason:
+            return root
+        texts: list[str] = []
+        for _, own in pairs:
+            value = at_path(call.args, own)
+            if value is None:
+                return MissingPart(f"args.{'.'.join(own)}").reason(rule)
+            texts.append(freeze(value)[1])
+        told = ", ".join(f"{name} {text[:60]}" for (name, _), text in zip(pairs, texts, strict=True))
+        wanted = f"{require.tool} with {told}" if told else require.tool
+        return Needs(_key(str(root), step, texts), rule, call.proposal.tool, wanted)
+
+    return make
+
+
+def _done(
+    root: str, step: str, paths: tuple[Path, ...], args: Mapping[str, Any], result: object
+) -> Iterator[Note]:
+    read = _read(result)
+    values = [
+        list(_all_at(read, path[1:])) if path[0] == "result" else list(_all_at(args, path))
+        for path in paths
+    ]
+    for texts in itertools.islice(itertools.product(*values), _MOST_STEPS):
+        yield Done(_key(root, step, texts))
+
+
+def _read(result: object) -> object:
+    """A result as JSON: frameworks hand it on as text."""
+    if isinstance(result, str):
+        try:
+            return loads(result)
+        except NotCanonical:
+            return result
+    return result
+
+
+def _all_at(value: Any, path: Path) -> Iterator[str]:
+    """The canonical texts of all values at *path*; a list on the way stands for its elements."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _all_at(item, path)
+    elif path:
+        if is_object(value) and path[0] in value:
+            yield from _all_at(value[path[0]], path[1:])
+    elif value is not None:
+        try:
+            yield freeze(value)[1]
+        except NotCanonical:
+            return
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+def _barrier(rule: str, name: str, after: tuple[str, ...], denied: str) -> Maker:
+    def make(call: Call) -> Claim | Reason | None:
+        root = _root(call.proposal, rule)
+        if type(root) is Reason:
+            return root
+        return Barrier(labels_key(str(root)), rule, name, call.proposal.tool, after, denied)
+
+    return make
+
+
+def _labelled(rule: str, labels: tuple[str, ...]) -> Maker:
+    def make(call: Call) -> Claim | Reason | None:
+        root = _root(call.proposal, rule)
+        if type(root) is Reason:
+            return root
+        return Labels(labels_key(str(root)), labels, call.proposal.tool)
+
+    return make
+
+
+# --- origin -----------------------------------------------------------------------------------
+
+
+def _traced(
+    rule: str, name: str, value: object, origin: OriginRule, call: Call
+) -> Iterator[Claim | Reason]:
+    from ..provenance import digest, sought
+
+    root = _root(call.proposal, rule)
+    if type(root) is Reason:
+        yield root
+        return
+    atoms = sought(value) if value is not None else ()
+    if len(atoms) > _MOST_VALUES:
+        message = (
+            f"{name} has {len(atoms)} values, and at most {_MOST_VALUES} can be traced to where "
+            "they came from; make several calls"
+        )
+        yield Reason("origin", rule, message)
+        return
+    facts = _in_facts(origin, call.facts)
+    for shown, forms in atoms:
+        if not facts.isdisjoint(forms):
+            continue
+        digests = tuple(digest(form) for form in forms)
+        yield Traced(
+            tuple(_bucket(str(root), form) for form in digests),
+            rule,
+            f"{name} {shown!r}",
+            digests,
+            origin.sources,
+            call.proposal.turn,
+            _words(origin.sources),
+            origin.otherwise == "approve",
+        )
+
+
+def _in_facts(origin: OriginRule, facts: Mapping[str, Any]) -> frozenset[str]:
+    from ..provenance import found
+
+    forms: frozenset[str] = frozenset()
+    for source in origin.sources:
+        if source.startswith("facts."):
+            value = at_path(facts, tuple(source.split(".")[1:]))
+            forms |= found(value).values if value is not None else frozenset()
+    return forms
+
+
+def _words(sources: Sequence[str]) -> str:
+    told = [
+        "the user's words"
+        if source == "prompt"
+        else source
+        if source.startswith("facts.")
+        else f"an earlier result of {source}"
+        for source in sources
+    ]
+    return " or ".join(told)
+
+
+def _bucket(root: str, form: str) -> str:
+    return f"came|{root}|{form[:2]}"
+
+
+def came(root: str, source: str, turn: str | None, content: object) -> Iterator[Note]:
+    """Notes that all values in *content* came up in *source*; the user's words are read as phrases."""
+    from ..provenance import digest, found  # only for policies that ask where values came from
+
+    forms = sorted(digest(form) for form in found(content, phrases=source == "prompt").values)
+    for bucket, group in itertools.groupby(forms, lambda form: _bucket(root, form)):
+        yield Came(bucket, source, turn, tuple(group))
