@@ -77,7 +77,7 @@ def core(session: nox.Session) -> None:
         return
     session.run("coverage", "run", "-m", "pytest")
     session.run("coverage", "report", "--fail-under=95")
-    decisive = "*/sluicegate/claims.py,*/sluicegate/evaluate.py"
+    decisive = "*/sluicegate/claims/*.py,*/sluicegate/evaluate.py"
     session.run("coverage", "report", "--fail-under=100", f"--include={decisive}")
 
 

@@ -18,7 +18,7 @@ from autogen_core.tool_agent import ToolAgent
 from autogen_core.tools import BaseTool, StaticStreamWorkbench, StaticWorkbench, Workbench
 
 from sluicegate import Gate
-from sluicegate.policy.glob import literal_count, resolve
+from sluicegate.glob import literal_count, resolve
 
 from .tools import GuardedTool
 from .workbench import GateWorkbench

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from .canonical import NotCanonical, thaw
 from .clock import Clock, SystemClock
-from .context import Context, context, current
+from .context import Context, context, current, current_permit
 from .decision import Decision, Defer, Deny, Permit, Reason, Recorded
+from .desk import Asking, Halted, UnknownOutcome
 from .errors import (
     ApprovalRequired,
     Denied,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ApprovalRequired",
+    "Asking",
     "Clock",
     "Context",
     "Decision",
@@ -48,6 +50,7 @@ __all__ = [
     "Entry",
     "Failed",
     "Gate",
+    "Halted",
     "Journal",
     "Ledger",
     "LedgerError",
@@ -70,9 +73,11 @@ __all__ = [
     "Succeeded",
     "SystemClock",
     "Unknown",
+    "UnknownOutcome",
     "Usage",
     "context",
     "current",
+    "current_permit",
     "hookimpl",
     "thaw",
 ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final
 
 from .claims import Narrowing
+from .decision import Permit
+from .errors import PermitError
 from .proposal import Subject, checked_name, narrowed
 
-__all__ = ["Context", "context", "current"]
+__all__ = ["Context", "context", "current", "current_permit", "under"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,30 @@ _CURRENT: Final[ContextVar[Context]] = ContextVar("sluicegate_context", default=
 def current() -> Context:
     """The context of this thread or task. A raw thread begins with an empty one."""
     return _CURRENT.get()
+
+
+_PERMIT: Final[ContextVar[Permit | None]] = ContextVar("sluicegate_permit", default=None)
+
+
+def current_permit() -> Permit:
+    """
+    The permit under which this code runs: for tools that hand its `key` (or its `id`) on to
+    their provider as an idempotency key. Raises PermitError outside of a permitted call.
+    """
+    permit = _PERMIT.get()
+    if permit is None:
+        raise PermitError("no permitted call is running here; call the tool through its gate")
+    return permit
+
+
+@contextmanager
+def under(permit: Permit) -> Generator[None, None, None]:
+    """While a tool runs under *permit*."""
+    token = _PERMIT.set(permit)
+    try:
+        yield
+    finally:
+        _PERMIT.reset(token)
 
 
 class _Entered:

@@ -140,11 +140,15 @@ def claims_of(told: Sequence[Sequence[Any]]) -> tuple[Claim, ...]:
 
 
 def _claim(kind: str, fields: list[Any]) -> Claim:
-    values = [tuple(value) if isinstance(value, list) else value for value in fields]
-    claim = cast("Any", _KINDS[kind])(*values)
+    values: list[Any] = [_frozen(field) for field in fields]
+    claim = _KINDS[kind](*values)
     if isinstance(claim, Quota) and isinstance(claim.window, str):
         claim = claim._replace(window=Window[claim.window])
     return cast("Claim", claim)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(cast("Any", value)) if isinstance(value, list) else value
 
 
 def _field(value: object) -> object:

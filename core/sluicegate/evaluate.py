@@ -62,7 +62,7 @@ def evaluate(policy: Rules, proposal: Proposal, facts: Mapping[str, Any], now: i
     args = _kept(rule, proposal)
     scope = Scope(proposal, args, facts, now)
     reasons: list[Reason] = []
-    if proposal.tools:
+    if proposal.tools and proposal.run is None:  # what narrows a run stands with the run
         reasons += _task(proposal)
     if rule.grants is not None:
         reasons += _grant(rule, scope)
@@ -178,7 +178,9 @@ def _asked(rule: ToolRule, scope: Scope, reasons: list[Reason]) -> tuple[Reason,
         message = f"`{when.source}` cannot be decided: {error}"
         reasons.append(Reason("condition_error", where, message))
         return ()
-    message = f"`{when.source}` is true of this call, so a person must say yes to exactly these arguments"
+    message = (
+        f"`{when.source}` is true of this call, so a person must say yes to exactly these arguments"
+    )
     return (Reason("approval_required", where, message, "approval"),)
 
 

@@ -254,9 +254,7 @@ class Flow:
 
     # --- settling -------------------------------------------------------------------------------
 
-    def settling(
-        self, permit: Permit, outcome: Outcome, by: str | None = None
-    ) -> Steps[None]:
+    def settling(self, permit: Permit, outcome: Outcome, by: str | None = None) -> Steps[None]:
         """
         Record what became of *permit*; raises PermitError or LedgerError, and then nothing has changed.
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from .canonical import is_object, thaw
 from .clock import Clock, Ids, SystemClock, random_id
+from .context import under
 from .decision import Decision, Defer, Deny, Permit, Recorded
-from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted, PolicyError
+from .desk import Asking, Desk, Halted, UnknownOutcome
 from .drive import adrive, drive
+from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted, PolicyError
 from .flow import Flow
 from .journal import Journal
 from .ledger import Ledger, open_beside, open_ledger
 from .outcome import Failed, Outcome, Succeeded, Unknown
+from .people import Scope
 from .plugins import Plugins, PluginSource
 from .proposal import Proposal, Subject
 from .usage import Usage, usage
@@ -65,14 +68,16 @@ class Gate:
         self.ledger = _ledger(ledger, self.policy)
         self.journal = Journal(self.ledger)
         self.observe = observe
+        asked = named if named.names else None
         self._flow = Flow(
             self._compiled,
             self.ledger,
-            named if named.names else None,
+            asked,
             clock or SystemClock(),
             ids,
             observe=observe,
         )
+        self._desk = Desk(self.ledger, self._flow, asked)
 
     # --- decide and settle ----------------------------------------------------------------------
 
@@ -120,7 +125,8 @@ class Gate:
         if isinstance(permit, Recorded):
             return cast("R", permit.result)
         try:
-            result = fn(**thaw(permit.args))
+            with under(permit):
+                result = fn(**thaw(permit.args))
         except BaseException as error:
             self._settle_after(error, permit)
             raise
@@ -144,9 +150,10 @@ class Gate:
         if isinstance(permit, Recorded):
             return cast("R", permit.result)
         try:
-            result = fn(**thaw(permit.args))
-            if inspect.isawaitable(result):
-                result = await result
+            with under(permit):
+                result = fn(**thaw(permit.args))
+                if inspect.isawaitable(result):
+                    result = await result
         except BaseException as error:
             # Blocking for a moment is right here: an await could be cancelled a second time.
             self._settle_after(error, permit)
@@ -204,6 +211,72 @@ class Gate:
             _log.exception(
                 "the outcome of permit %s could not be recorded; it counts as unknown", permit.id
             )
+
+    # --- people -----------------------------------------------------------------------------------
+
+    def pending(self) -> list[Asking]:
+        """Requests that wait for a person's yes, oldest first."""
+        return self._desk.pending()
+
+    def approve(self, request_id: str, *, by: str, note: str = "") -> None:
+        """
+        Say yes to a request: exactly that action may run once, if the policy still permits
+        it when it is proposed again. Raises PermitError if the request is not pending.
+        """
+        self._desk.answer(request_id, "approve", by, note)
+
+    def reject(self, request_id: str, *, by: str, note: str = "") -> None:
+        """Say no to a request, or take back a yes that was not used yet. Raises PermitError."""
+        self._desk.answer(request_id, "reject", by, note)
+
+    def unknowns(self) -> list[UnknownOutcome]:
+        """Calls of which nobody knows whether they took effect, oldest first."""
+        return self._desk.unknowns()
+
+    def reconcile(
+        self, permit_id: str, outcome: Outcome | None = None, *, by: str | None = None
+    ) -> Outcome | None:
+        """
+        Record what became of a call whose outcome is unknown: Succeeded or Failed, and who says so.
+
+        Without an outcome the plugins ask their providers (`sluicegate_reconcile`); None means
+        that nobody knows yet. Raises PermitError if the outcome is not unknown.
+        """
+        return self._desk.reconcile(permit_id, outcome, by)
+
+    def halt(
+        self,
+        *,
+        by: str,
+        reason: str = "",
+        tenant: str | None = None,
+        user: str | None = None,
+        agent: str | None = None,
+        run: str | None = None,
+    ) -> None:
+        """
+        The kill switch: refuse all calls that have these parts, or every call if none is given.
+
+        Every process sees it before its next decision. Halting twice is halting once.
+        """
+        self._desk.halt(Scope(tenant, user, agent, run), by, reason)
+
+    def resume(
+        self,
+        *,
+        by: str,
+        reason: str = "",
+        tenant: str | None = None,
+        user: str | None = None,
+        agent: str | None = None,
+        run: str | None = None,
+    ) -> None:
+        """Take back the halt with exactly these parts, also one by repetitions. Raises PermitError."""
+        self._desk.resume(Scope(tenant, user, agent, run), by, reason)
+
+    def halts(self) -> list[Halted]:
+        """What is halted now, by whom and why."""
+        return self._desk.halts()
 
     # --- looking --------------------------------------------------------------------------------
 

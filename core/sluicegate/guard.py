@@ -81,6 +81,8 @@ class Guard:
             parent=here.parent,
             root=here.root,
             depth=here.depth,
+            tools=here.tools,
+            prompt=here.prompt,
             source="python",
         )
 

@@ -53,7 +53,9 @@ class Past:
         """The policy that decided. Raises NotKept."""
         found = self.policies.get(entry["policy"])
         if found is None:
-            raise NotKept(f"the journal has no policy {entry['policy'][:19]}…, by which this was decided")
+            raise NotKept(
+                f"the journal has no policy {entry['policy'][:19]}…, by which this was decided"
+            )
         return found
 
     def proposal(self, entry: Mapping[str, Any]) -> Proposal:
@@ -74,7 +76,9 @@ class Past:
         """What *policy* says of the proposal, given the recorded facts and objections. Raises NotKept."""
         proposal = self.proposal(entry)
         given = [_reason(reason) for reason in entry.get("reasons", ()) if reason["code"] in INPUTS]
-        failed = [reason for reason in given if reason.code == "plugin_error" and reason.rule == "plugins"]
+        failed = [
+            reason for reason in given if reason.code == "plugin_error" and reason.rule == "plugins"
+        ]
         if failed:  # the plugins failed before the policy was asked
             return Objected(tuple(failed))
         facts = cast("FrozenDict", freeze(entry["facts"])[0])

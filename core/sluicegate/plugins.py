@@ -19,9 +19,10 @@ import pluggy
 from . import hookspec as specs
 from .canonical import FrozenDict, NotCanonical, freeze, is_object
 from .claims import Claim
-from .decision import Reason
+from .decision import Permit, Reason
 from .errors import PluginError
 from .hookspec import Objection
+from .outcome import Failed, Outcome, Succeeded, Unknown
 from .proposal import Proposal
 
 __all__ = ["Objections", "PluginSource", "Plugins"]
@@ -113,6 +114,20 @@ class Plugins:
                     )
                 claims.append(cast("Claim", claim))
         return tuple(claims)
+
+    def reconcile(self, permit: Permit) -> tuple[Outcome | None, str | None]:
+        """What the first plugin that knows says became of a call, and its name; what fails is logged."""
+        for name, call in self._calls["sluicegate_reconcile"]:
+            try:
+                answer = _asked(name, "sluicegate_reconcile", call, permit=permit)
+            except PluginError:
+                _log.exception("a plugin could not say what became of permit %s", permit.id)
+                continue
+            if isinstance(answer, (Succeeded, Failed)):
+                return answer, f"plugin {name}"
+            if answer is not None and not isinstance(answer, Unknown):
+                _log.error("%s: sluicegate_reconcile gave %r, which is no outcome", name, answer)
+        return None, None
 
     def record(self, entry: Mapping[str, Any]) -> None:
         """Tell every plugin of a journal entry; what fails is logged."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, cast
 
@@ -135,7 +135,7 @@ class Proposal:
         depth: int = 0,
         source: str = "",
         turn: str | None = None,
-        tools: Iterable[Iterable[str]] = (),
+        tools: Collection[Iterable[str]] = (),
         prompt: str | None = None,
         defect: str | None = None,
         flaw: Reason | None = None,
@@ -194,14 +194,14 @@ class Proposal:
         *schema* is the one with the recorded digest. *flaw* is why the call was refused
         where an adapter could not tell what it was.
         """
-        given = {name: record.get(name) for name in _RESTORED}
+        given: dict[str, Any] = {name: record.get(name) for name in _RESTORED}
         subject = Subject(**record["subject"])
         defect = record.get("defect") if flaw is None else None
-        args = record["args"] if defect is None and flaw is None else {}
+        args: dict[str, Any] = record["args"] if defect is None and flaw is None else {}
         made = cls(
             args=args, subject=subject, schema=schema, defect=defect, flaw=flaw,
             tools=record.get("tools", ()), **given,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         if record["args"] is not None and args is not record["args"]:
             # the arguments were fine, and the name or the id was not
             frozen, text = freeze(record["args"])
@@ -219,7 +219,9 @@ class Proposal:
     def digests(self) -> str:
         """The canonical form with the digest of the arguments in their place."""
         digest = hashlib.sha256(self.args_text.encode()).hexdigest()
-        return self.text.replace(f'{{"args":{self.args_text}', f'{{"args_digest":"sha256:{digest}"', 1)
+        return self.text.replace(
+            f'{{"args":{self.args_text}', f'{{"args_digest":"sha256:{digest}"', 1
+        )
 
     @property
     def action(self) -> str:
@@ -327,7 +329,7 @@ def narrowed(
     return outer if names in outer else (*outer, names)
 
 
-def _lists(tools: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+def _lists(tools: Collection[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
     found: tuple[tuple[str, ...], ...] = ()
     for names in tools:
         found = narrowed(found, names)

@@ -15,7 +15,7 @@ from .claims import Approval, Claim, Note, Shown, Traced
 from .decision import Permit, Reason
 from .entries import Considered, told_claims
 from .errors import PermitError
-from .evaluate import Allowed, Verdict
+from .evaluate import Allowed, Objected, Verdict
 from .ledger.base import Claiming
 from .outcome import Failed, Outcome, Succeeded
 from .policy.memory import came, labels_key
@@ -54,14 +54,16 @@ def claiming(
     digest = rule is not None and rule.digest
     claims: tuple[Claim, ...] = ()
     reasons: tuple[Reason, ...] = ()
-    approval, asks = None, ()
+    approval: Approval | None = None
+    asks: tuple[Reason, ...] = ()
     if type(verdict) is Allowed:
         claims = verdict.claims + extra if extra else verdict.claims
         asks = verdict.asks
         if asks or (verdict.rule.origin is not None and any(map(_asks, claims))):
             approval = _approval(proposal, verdict, permit)
     else:
-        reasons = verdict.reasons  # type: ignore[union-attr]
+        assert type(verdict) is Objected  # noqa: S101 - for the type checker
+        reasons = verdict.reasons
     if missing:
         reasons = tuple(dict.fromkeys((*reasons, *missing)))
         claims = ()

@@ -199,7 +199,7 @@ def test_a_brief_refusal_has_codes_alone():
         (7140, False, "The same call may be made again in 119 min."),
         (7141, False, "The same call may be made again in 2 h 0 min."),
         (54_673, False, "The same call may be made again in 15 h 12 min."),
-        (0, False, "The same call may be made again in 0 s."),
+        (0, False, "The same call may be made again after that."),
         ("never", True, "Stop here: no further call of this run will be permitted."),
         (5.0, True, "Stop here: no further call of this run will be permitted."),
     ],
@@ -210,7 +210,7 @@ def test_a_refusal_ends_with_advice(retry, final, advice, brief):
     assert Deny(tool="pay", reasons=reasons, final=final, brief=brief).render().endswith(advice)
 
 
-@given(st.floats(0, 1e7))
+@given(st.floats(0, 1e7, exclude_min=True))
 def test_the_time_in_the_advice_is_never_too_early(seconds):
     """Whoever waits as long as the text says has waited long enough."""
     text = Deny(tool="pay", reasons=(a_reason(retry=seconds),)).render()

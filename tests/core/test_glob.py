@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.policy.glob import is_glob, literal_count, matches, overlap, resolve, ties
+from sluicegate.glob import is_glob, literal_count, matches, overlap, resolve, ties
 
 PATTERNS = st.text("ab*?", max_size=6)
 NAMES = st.text("abc", max_size=8)

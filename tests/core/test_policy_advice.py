@@ -253,6 +253,16 @@ def test_policies_without_remarks() -> None:
     assert remarks("version: 1\ntools: {'get_*': {}}\ngrants: [{tools: ['*_order']}]\n") == []
 
 
+def test_rules_that_remember_without_remarks() -> None:
+    """A flow that other tools set first, two tries, and a pattern that follows itself do their work."""
+    labelled = BASE.replace("effect: read", "labels: [web, send]").replace(
+        "    cost: {eur: args.amount}", "    labels: [web]"
+    )
+    assert remarks(labelled + "flows: [{name: f, after: [web], deny: [send]}]") == []
+    assert remarks(BASE + "limits: [{repeat: 2, per: [run]}, {depth: 0}]") == []
+    assert remarks(BASE + "contracts: [{when: '*', then: '*'}]") == []
+
+
 def test_remarks_come_in_the_order_of_the_file() -> None:
     """Remarks are read from top to bottom; without a file they have no line."""
     text = "version: 1\ngrants: [{tools: [x]}]\ntools: {a: {}, b: {}}\n"

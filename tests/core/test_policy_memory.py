@@ -222,6 +222,8 @@ def test_a_flow_about_a_label_that_no_tool_has() -> None:
         "flows[0].after[0] is 'external_sned', a label that no tool has, so this flow would never apply"
     )
     assert error.hint == "did you mean external_send? accepted: external_send"
+    error = refusal(f"{BASE}flows: [{{name: f, after: [external_send], deny: [exfil]}}]\n")
+    assert error.problem.startswith("flows[0].deny[0] is 'exfil', a label that no tool has")
     bare = BASE.replace("{labels: [external_send]}", "{}")
     assert "labels" in refusal(f"{bare}flows: [{{name: f, after: [x], deny: [x]}}]\n").hint
 
@@ -240,6 +242,15 @@ def test_faults_of_one_kind_are_bounded() -> None:
     with pytest.raises(PolicyError, match="nobody") as caught:
         Policy.of({"version": 1, "tools": tools})
     assert len(caught.value.hint.splitlines()) == 10
+
+
+def test_too_many_patterns_in_rules() -> None:
+    """Comparing what rules name with all entries is bounded, as for the entries themselves."""
+    needs = [{"tool": f"a*{i}*"} for i in range(501)]
+    with pytest.raises(PolicyError, match="tools name 501 different patterns") as caught:
+        Policy.of({"version": 1, "tools": {"t": {"requires": needs}, "a*": {}}})
+    assert "at most 500" in caught.value.hint
+    assert Policy.of({"version": 1, "tools": {"t": {"requires": needs[1:]}, "a*": {}}}).tools["t"]
 
 
 def test_a_whole_result_can_be_matched() -> None:

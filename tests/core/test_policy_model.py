@@ -367,6 +367,13 @@ def test_too_many_patterns() -> None:
         Policy.of({"version": 1, "tools": {f"t{i}_*": {} for i in range(501)}})
 
 
+def test_no_sub_agents_at_all() -> None:
+    """A depth of 0 is a limit: the outermost run alone."""
+    (limit,) = Policy.parse(BASE + "limits: [{depth: 0}]\n").limits
+    assert isinstance(limit, Depth)
+    assert (limit.depth, limit.tools) == (0, ("*",))
+
+
 def test_a_budget_of_calls_needs_no_cost() -> None:
     """`calls` is built in; a cost that no budget limits is only metered."""
     policy = Policy.parse(BASE + "limits: [{budget: calls, limit: 5}]\n")

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 from requested import (
-    Plain,
     LEASE,
     NOW,
     SECOND,
+    Plain,
     claiming,
     granted,
     noting,

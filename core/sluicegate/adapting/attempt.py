@@ -37,6 +37,10 @@ class Attempt:
     *sent* are the arguments as the model sent them; they are copied. *shape* makes a
     function that gives the tool's `Shape` and its way of receiving arguments, or None
     for a tool that nobody knows. Whatever fails on the way becomes a refusal.
+
+    *prompt* is what the user said, as the framework has it; what the program said in
+    `sluicegate.context` goes first, and an agent inside of a run hears no user but a model.
+    *turn* names the message of the model that the call came in.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class Attempt:
         run: str | None,
         call_id: str | None,
         shape: Callable[[], tuple[Shape, Receive | None] | None],
+        prompt: str | None = None,
+        turn: str | None = None,
     ) -> None:
         self.sent, canonical = _copied(sent)
         self.shape: Shape | None = None
@@ -80,6 +86,9 @@ class Attempt:
                 parent=here.parent,
                 root=here.root,
                 depth=here.depth,
+                tools=here.tools,
+                prompt=here.prompt if here.prompt is not None or here.depth else prompt,
+                turn=turn,
                 source=source,
                 flaw=flaw,
             )

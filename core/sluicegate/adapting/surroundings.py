@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ..context import Context, context, current
+from ..context import Context, context, current, under
 from ..decision import Permit
 from ..proposal import Proposal, Subject
 
@@ -73,7 +73,7 @@ def inside(
 ) -> Generator[Underway, None, None]:
     """While the tool runs: what is called in it is called for the same subject, in a run below this one."""
     call = Underway(gate=gate, proposal=proposal, permit=permit, args=args, outer=_UNDERWAY.get())
-    with named(proposal.subject, proposal.run):
+    with named(proposal.subject, proposal.run), under(permit):
         token = _UNDERWAY.set(call)
         try:
             yield call

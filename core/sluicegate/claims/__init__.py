@@ -12,9 +12,10 @@ takes every claim, and writes all of them or none. Nothing else changes state, s
 limits are exact under any interleaving. These laws hold for each kind:
 
 - a refusal changes nothing;
-- after a failure, what was taken is given back exactly (a rate is not: it counts attempts);
+- after a failure, what was taken is given back exactly (a rate counts attempts, a breaker
+  failures, labels what was shown: these stay);
 - after an unknown outcome, nothing is given back;
-- a lease that has expired counts as an unknown outcome.
+- a lease that has expired counts as an unknown outcome (a closed breaker does not see it).
 
 What must count refused proposals too is `Standing`, and what is remembered of a
 run when a call ends is a `Note`.
@@ -42,5 +43,17 @@ __all__ = [
 ]  # fmt: skip
 
 Claim: TypeAlias = (
-    Quota | Rate | Slot | Once | Seen | Unsettled | Breaker | Needs | Labels | Barrier | Traced | Approval
+    Quota
+    | Rate
+    | Slot
+    | Once
+    | Seen
+    | Unsettled
+    | Breaker
+    | Needs
+    | Labels
+    | Barrier
+    | Traced
+    | Approval
 )
+"""Traced looks at several cells (`trace`), and Approval is asked for last: its `take` is told apart."""

@@ -66,7 +66,9 @@ class Approval(NamedTuple):
         if cell is not None and answer == "spend":
             return ("spent", *cell[1:5], hold.permit)
         if cell is not None and answer == "refuse":
-            message = f"{cell[5]} has rejected request {cell[1]} for exactly this call; do something else"
+            message = (
+                f"{cell[5]} has rejected request {cell[1]} for exactly this call; do something else"
+            )
             return Refusal(Reason("approval_rejected", self.rule, message))
         if cell is not None and answer == "wait":
             return Asked(cell, new=False, lapsed=None)
@@ -80,7 +82,11 @@ class Approval(NamedTuple):
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
         """After a failure nothing has happened, and the yes still stands."""
-        if cell is None or ending.outcome != "failed" or (cell[0], cell[5]) != ("spent", hold.permit):
+        if (
+            cell is None
+            or ending.outcome != "failed"
+            or (cell[0], cell[5]) != ("spent", hold.permit)
+        ):
             return cell
         return ("approved", *cell[1:5], "")
 
@@ -95,7 +101,9 @@ def state_of(cell: Cell, at: int) -> State:
     return state
 
 
-def verdict(cell: Cell, at: int, word: Literal["approve", "reject"], by: str) -> Sequence[Any] | str:
+def verdict(
+    cell: Cell, at: int, word: Literal["approve", "reject"], by: str
+) -> Sequence[Any] | str:
     """The cell after a person has decided, or why there is nothing to decide."""
     state = state_of(cell, at)
     after = VERDICTS.get((state, word))

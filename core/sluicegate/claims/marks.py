@@ -35,7 +35,9 @@ class Needs(NamedTuple):
         """Refuse until it has."""
         if cell is not None:
             return None
-        message = f"{self.tool} needs {self.wanted} to have succeeded earlier in this run; call it first"
+        message = (
+            f"{self.tool} needs {self.wanted} to have succeeded earlier in this run; call it first"
+        )
         return Refusal(Reason("order", self.rule, message, 0.0))
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
@@ -95,7 +97,10 @@ class Shown(NamedTuple):
     def write(self, cell: Cell, at: int, entry: int) -> Cell:
         known = _set(cell, 0)
         new = [label for label in self.labels if label not in known]
-        return (*(cell or ()), *(part for label in new for part in (label, self.tool, self.permit, 0)))
+        return (
+            *(cell or ()),
+            *(part for label in new for part in (label, self.tool, self.permit, 0)),
+        )
 
 
 class Barrier(NamedTuple):

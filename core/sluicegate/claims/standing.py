@@ -15,12 +15,25 @@ from ..decision import Reason
 from ..glob import matches
 from .base import Cell, Refusal
 
-__all__ = ["HALTS", "Halts", "Met", "Narrowing", "Repeat", "Run", "Standing", "Turns", "scope_words"]
+__all__ = [
+    "HALTS",
+    "Halts",
+    "Met",
+    "Narrowing",
+    "Repeat",
+    "Run",
+    "Standing",
+    "Turns",
+    "scope_words",
+]
 
 Met: TypeAlias = "tuple[Cell, Refusal | None]"
 
 Narrowing: TypeAlias = "tuple[tuple[str, ...], ...]"
 """Lists of names and patterns of tools; a tool must fit one of each list."""
+
+TASK = "task"
+"""The rule by which a run may call only what its task was narrowed to."""
 
 HALTS = "halts"
 """The key of the one cell that has all halts by people."""
@@ -70,20 +83,20 @@ class Run(NamedTuple):
 
     def meet(self, cell: Cell, at: int) -> Met:
         """Join the run, narrow it, and refuse what it may not do."""
-        if cell is None:
-            return ((at, self.narrowing, None) if self.own else None), None
-        if cell[2] is not None:
+        if cell is not None and cell[2] is not None:
             return cell, _halted(f"run {self.run}", cell[2])
-        known = [tuple(tools) for tools in cell[1]]
-        refused = _outside(known, self.tool)
-        if refused is not None:
-            message = (
-                f"the task of run {self.run} was narrowed to {refused}, and {self.tool} is not "
-                "among them; a run cannot be widened again: begin a new one"
-            )
-            return cell, Refusal(Reason("not_granted", "task", message))
+        known = [tuple(tools) for tools in cell[1]] if cell is not None else []
         added = [tools for tools in self.narrowing if tools not in known] if self.own else []
-        return ((cell[0], (*known, *added), None) if added else cell), None
+        if self.own and (cell is None or added):
+            cell = (at if cell is None else cell[0], (*known, *added), None)
+        refused = _outside((*known, *added), self.tool)
+        if refused is None:
+            return cell, None
+        message = (
+            f"the task of run {self.run} was narrowed to {refused}, and {self.tool} is not "
+            "among them; a run cannot be widened again: begin a new one"
+        )
+        return cell, Refusal(Reason("not_granted", TASK, message))
 
     def halt(self, cell: Cell, at: int, why: str) -> Cell:
         """The cell of a run that is over."""
@@ -166,5 +179,7 @@ def _outside(narrowing: Sequence[Sequence[str]], tool: str) -> str | None:
 
 def scope_words(halt: Sequence[Any]) -> str:
     """What a halt is about, in words."""
-    told = [f"{part} {value}" for part, value in zip(PARTS, halt, strict=False) if value is not None]
+    told = [
+        f"{part} {value}" for part, value in zip(PARTS, halt, strict=False) if value is not None
+    ]
     return ", ".join(told) or "everything"

@@ -18,7 +18,7 @@ from ..amount import shown
 from ..errors import PolicyError
 from ..policy.compile import CompiledPolicy
 from ..policy.lint import Remark, problems
-from ..policy.model import Budget, Concurrency, Policy, RateLimit
+from ..policy.model import Budget, Concurrency, Depth, Policy, RateLimit, Repeat
 from ..policy.units import in_words
 from .sources import DEFAULT, policy_file
 from .terminal import NO, Json, answering, plain, print_json, screen
@@ -170,8 +170,12 @@ def _limits(policy: Policy) -> Iterator[str]:
         elif isinstance(limit, RateLimit):
             text = f"{limit.rate.count} calls in {in_words(limit.rate.period)}"
             text += f", {limit.burst} at once" if limit.burst else ""
-        else:
-            assert isinstance(limit, Concurrency)  # noqa: S101 - for the type checker
+        elif isinstance(limit, Concurrency):
             text = f"{limit.concurrency} calls at the same time"
-        text += f" for each {' and '.join(limit.per)}" if limit.per else ""
+        elif isinstance(limit, Repeat):
+            text = f"{limit.repeat} identical calls"
+        else:
+            text = f"{limit.depth} runs inside one another"
+        per = () if isinstance(limit, Depth) else limit.per
+        text += f" for each {' and '.join(per)}" if per else ""
         yield text + (f" ({', '.join(limit.tools)})" if limit.tools != ("*",) else "")

@@ -163,9 +163,7 @@ class Amended(NamedTuple):
     entry: int
 
 
-Answer: TypeAlias = (
-    Granted | Refused | Deferred | Replayed | Settled | Rejected | Noted | Amended
-)
+Answer: TypeAlias = Granted | Refused | Deferred | Replayed | Settled | Rejected | Noted | Amended
 
 
 class Out(NamedTuple):
@@ -247,6 +245,10 @@ class Ledger(Protocol):
 
     def entries(self, after: int = 0) -> Iterable[Entry]:
         """The journal in order, beginning after the entry with the number *after*."""
+        ...
+
+    def body(self, entry: int) -> str:
+        """The body of the journal entry with this number."""
         ...
 
     def head(self) -> tuple[int, str]:

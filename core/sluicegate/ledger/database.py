@@ -136,6 +136,10 @@ class Database:
         """One cell, as it is now."""
         return self._read(partial(SqliteBooks.one_cell, key=key))
 
+    def body(self, entry: int) -> str:
+        """The body of one journal entry."""
+        return self._read(partial(SqliteBooks.body, entry=entry))
+
     def out(self) -> list[Out]:
         """All permits that are out."""
         return self._read(SqliteBooks.all_out)

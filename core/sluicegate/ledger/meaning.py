@@ -16,9 +16,11 @@ from ..claims import (
     Repeat,
     Replay,
     Run,
+    Taken,
     Traced,
     Turns,
 )
+from ..claims.standing import TASK
 from ..decision import Reason
 from ..errors import LedgerError
 from .base import (
@@ -84,9 +86,7 @@ def keys(request: Request) -> list[str]:
 
 def _keys_of(claims: Sequence[Claim]) -> list[str]:
     return [
-        key
-        for claim in claims
-        for key in (claim.keys if type(claim) is Traced else (claim.key,))
+        key for claim in claims for key in (claim.keys if type(claim) is Traced else (claim.key,))
     ]
 
 
@@ -108,14 +108,13 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
     reasons += request.reasons
     taken: dict[str, Cell] = {}
     for claim in request.claims:
-        key = claim.key
-        result = (
-            claim.take(taken[key] if key in taken else books.cell(key), hold)
-            if type(claim) is not Traced
-            else claim.trace([books.cell(key) for key in claim.keys])
-        )
+        if isinstance(claim, Traced):
+            result: Taken = claim.trace([books.cell(key) for key in claim.keys])
+        else:
+            key = claim.key
+            result = claim.take(taken[key] if key in taken else books.cell(key), hold)
         if type(result) is tuple:
-            taken[key] = result
+            taken[claim.key] = result
         elif type(result) is Refusal:
             refusals.append(result)
             reasons.append(result.reason)
@@ -128,7 +127,7 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
     approved = None
     if reasons or request.asks:
         answer = _ask(request, books, hold, (*request.asks, *reasons), changed)
-        if type(answer) is not str:
+        if not isinstance(answer, str):
             return answer
         approved = answer
     entry = books.append(at, request.wording.permitted(request.permit, request.lease, approved))
@@ -138,9 +137,7 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
     return Granted(at, entry)
 
 
-def _meet(
-    request: Claiming, books: Books, at: int, changed: dict[str, Cell]
-) -> list[Refusal]:
+def _meet(request: Claiming, books: Books, at: int, changed: dict[str, Cell]) -> list[Refusal]:
     """Look at what stands, whatever is decided; its cells go into *changed*."""
     refusals: list[Refusal] = []
     approval = request.approval
@@ -158,12 +155,15 @@ def _meet(
                 continue  # a person has said yes to this very call
             if refusal.final:
                 ended = refusal.reason.message
+        if refusal.reason.rule == TASK and any(r.reason.rule == TASK for r in refusals):
+            continue  # the runs around were narrowed by the same list
         refusals.append(refusal)
     if ended is not None:
         for run in request.standing:
             if type(run) is Run and run.own:
                 known = changed[run.key] if run.key in changed else books.cell(run.key)
-                changed[run.key] = run.halt(known, at, ended)
+                if known is None or known[2] is None:  # the first reason is the one that stays
+                    changed[run.key] = run.halt(known, at, ended)
     return refusals
 
 
@@ -210,7 +210,7 @@ def _ask(
             cell = answer.cell
             books.put(approval.key, (*cell[:_CELL], entry, *cell[_CELL + 1 :]))
         return Deferred(at, answer.request, answer.expires, reasons)
-    assert type(answer) is tuple  # noqa: S101 - an approval gives one of the three
+    assert not isinstance(answer, (Refusal, Asked))  # noqa: S101 - it is the cell afterwards
     changed[approval.key] = answer
     return str(answer[1])
 

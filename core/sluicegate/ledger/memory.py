@@ -57,6 +57,9 @@ class MemoryLedger:
             yield Entry(*journal[after])
             after += 1
 
+    def body(self, entry: int) -> str:
+        return self._books.body(entry)
+
     def head(self) -> tuple[int, str]:
         with self._lock:
             return len(self._books.journal), self._books.last

@@ -125,6 +125,10 @@ class SqliteLedger:
         """The journal in order, beginning after the entry with the number *after*. Raises LedgerError."""
         yield from self._database.entries(after)
 
+    def body(self, entry: int) -> str:
+        """The body of the journal entry with this number. Raises LedgerError."""
+        return self._database.body(entry)
+
     def head(self) -> tuple[int, str]:
         """Number and hash of the journal's last entry. Raises LedgerError."""
         return self._database.head()

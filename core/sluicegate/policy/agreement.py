@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ..glob import is_glob, overlap, ties
@@ -26,10 +26,7 @@ def disagreements(policy: Policy) -> Iterator[Fault]:
     """What is wrong between the parts of *policy*, at most ten faults of each kind."""
     yield from islice(_ties(policy.tools), _MOST)
     yield from islice(_idle_budgets(policy), _MOST)
-    unknown = list(islice(_unknown_tools(policy), _MOST))
-    yield from unknown
-    if not unknown:  # a misspelt name is the cause, and not that nothing can be first
-        yield from islice(_never_first(policy.tools), _MOST)
+    yield from _of_tools_named(policy)
     yield from islice(_idle_flows(policy), _MOST)
 
 
@@ -90,10 +87,19 @@ def _idle_flows(policy: Policy) -> Iterator[Fault]:
                     )
 
 
-def _unknown_tools(policy: Policy) -> Iterator[Fault]:
-    """Tools that rules look back or forward to, and that have no entry: they can never run."""
-    for pattern, at in chain(_of_requires(policy), _of_origins(policy), _of_contracts(policy)):
-        yield from unlisted(pattern, policy.tools, at)
+def _of_tools_named(policy: Policy) -> Iterator[Fault]:
+    """Tools that rules look back or forward to, and that have no entry or can never run."""
+    named = [*_of_requires(policy), *_of_origins(policy), *_of_contracts(policy)]
+    patterns = {pattern for pattern, _ in named if is_glob(pattern)}
+    if len(patterns) > _MOST_GLOBS:
+        problem = f"name {len(patterns)} different patterns in their rules"
+        yield Fault(problem, f"at most {_MOST_GLOBS}", at=("tools",), on_key=True)
+        return
+    faults = (fault for pattern, at in named for fault in unlisted(pattern, policy.tools, at))
+    unknown = list(islice(faults, _MOST))
+    yield from unknown
+    if not unknown:  # a misspelt name is the cause, and not that nothing can be first
+        yield from islice(_never_first(policy.tools), _MOST)
 
 
 def _of_requires(policy: Policy) -> Iterator[tuple[str, Path]]:
@@ -136,10 +142,12 @@ def _never_first(tools: Mapping[str, Tool]) -> Iterator[Fault]:
     waiting = {
         name: set(range(len(tool.requires))) for name, tool in tools.items() if tool.requires
     }
+    patterns = {required.tool for name in waiting for required in tools[name].requires}
+    entries = {pattern: _entries(pattern, tools) for pattern in patterns}
     served: dict[str, list[tuple[str, int]]] = {name: [] for name in tools}
     for name, needs in waiting.items():
         for i in needs:
-            for entry in _entries(tools[name].requires[i].tool, tools):
+            for entry in entries[tools[name].requires[i].tool]:
                 served[entry].append((name, i))
     able = [name for name in tools if name not in waiting]
     while able:
@@ -163,6 +171,8 @@ def _never_first(tools: Mapping[str, Tool]) -> Iterator[Fault]:
 
 def _entries(pattern: str, tools: Mapping[str, Tool]) -> list[str]:
     """The entries that a call could be under whose name fits *pattern*."""
-    if pattern in tools and not is_glob(pattern):
+    if is_glob(pattern):
+        return [name for name in tools if overlap(name, pattern)]
+    if pattern in tools:
         return [pattern]
-    return [name for name in tools if overlap(name, pattern)]
+    return [name for name in tools if is_glob(name) and overlap(name, pattern)]

@@ -20,7 +20,6 @@ from ..claims import (
     Once,
     Quota,
     Rate,
-    Repeat,
     Seen,
     Slot,
     Standing,
@@ -28,10 +27,10 @@ from ..claims import (
 )
 from ..decision import Reason
 from ..errors import PolicyError
-from ..schema import compiled
-from ..window import Window
 from ..glob import matches, resolve
 from ..proposal import Proposal
+from ..schema import compiled
+from ..window import Window
 from .limits import Repeat as RepeatLimit
 from .memory import Memory
 from .model import Budget, Concurrency, Depth, Grant, Limit, Policy, RateLimit, Tool
@@ -178,9 +177,7 @@ def _counters(policy: Policy) -> Iterable[tuple[int, Limit, Counter]]:
             yield index, limit, _counter(f"limits[{index}]", limit)
 
 
-def _distinct(
-    policy: Policy, counters: Iterable[tuple[int, Limit, Counter]]
-) -> dict[int, Counter]:
+def _distinct(policy: Policy, counters: Iterable[tuple[int, Limit, Counter]]) -> dict[int, Counter]:
     """Two limits that count the same thing would share cells, and count each call twice."""
     known: dict[tuple[str, tuple[str, ...]], str] = {}
     found: dict[int, Counter] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from ..canonical import NotCanonical, freeze, is_object, loads
 from ..claims import Barrier, Came, Claim, Done, Labels, Needs, Note, Traced
@@ -143,7 +143,9 @@ def _needs(rule: str, require: Require) -> Maker:
             if value is None:
                 return MissingPart(f"args.{'.'.join(own)}").reason(rule)
             texts.append(freeze(value)[1])
-        told = ", ".join(f"{name} {text[:60]}" for (name, _), text in zip(pairs, texts, strict=True))
+        told = ", ".join(
+            f"{name} {text[:60]}" for (name, _), text in zip(pairs, texts, strict=True)
+        )
         wanted = f"{require.tool} with {told}" if told else require.tool
         return Needs(_key(str(root), step, texts), rule, call.proposal.tool, wanted)
 
@@ -175,7 +177,7 @@ def _read(result: object) -> object:
 def _all_at(value: Any, path: Path) -> Iterator[str]:
     """The canonical texts of all values at *path*; a list on the way stands for its elements."""
     if isinstance(value, (list, tuple)):
-        for item in value:
+        for item in cast("Sequence[Any]", value):
             yield from _all_at(item, path)
     elif path:
         if is_object(value) and path[0] in value:

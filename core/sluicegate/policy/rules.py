@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from ..amount import Micros
 from ..claims import Claim, Note, Quota, Rate, Slot, Standing
 from ..decision import Reason
+from ..glob import matches
 from ..proposal import Proposal, Subject
 from ..schema import Validator
 from ..window import Window
-from ..glob import matches
 from .value import Expression
 
 __all__ = [

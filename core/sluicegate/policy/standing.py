@@ -73,9 +73,7 @@ def standing(policy: Policy, resolve: Resolve) -> Stand:
     return stand
 
 
-def _counting(
-    limits: list[tuple[str, RepeatLimit]], tool: str, own: int | None
-) -> list[_Counting]:
+def _counting(limits: list[tuple[str, RepeatLimit]], tool: str, own: int | None) -> list[_Counting]:
     return [
         _Counting(
             rule,

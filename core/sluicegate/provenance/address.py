@@ -152,11 +152,18 @@ class Span(NamedTuple):
 
 
 def spans(text: str) -> Iterator[Span]:
-    """What may be an IBAN or a phone number in a text, in no order; two may overlap."""
+    """What may be an IBAN or a phone number in a text, in no order."""
+    rest: list[str] = []
+    at = 0
     for start in _IBAN_START.finditer(text):
         length = _LENGTHS.get(start[0][:2].upper())
         match = _IBANS[length].match(text, start.start()) if length else None
         if match:
-            yield Span(match.start(), match.end(), iban(match[0]) or "")
-    for match in _PHONE_IN_TEXT.finditer(text):
+            form = iban(match[0])
+            yield Span(match.start(), match.end(), form or "")
+            if form and match.start() >= at:  # its groups may look like a phone number
+                rest += (text[at : match.start()], "x" * len(match[0]))
+                at = match.end()
+    rest.append(text[at:])
+    for match in _PHONE_IN_TEXT.finditer("".join(rest)):
         yield Span(match.start(), match.end(), phone(match[0]) or "")

@@ -52,6 +52,7 @@ def found(content: object, *, phrases: bool = False) -> Found:
     while stack:
         item, inside = stack.pop()
         nodes += 1
+        room = max(0, _MOST_NODES - nodes - len(stack))
         inner: Sequence[object] = ()
         if isinstance(item, str):
             read = haul.json(item) if inside < _DEEPEST_TEXT else None
@@ -62,14 +63,11 @@ def found(content: object, *, phrases: bool = False) -> Found:
                 inner, inside = [read], inside + 1
         elif is_object(item):
             inner = list(item.values())
-            for key in item:
-                if isinstance(key, str):
-                    haul.take(key)
+            haul.keys(islice(item, room))
         elif isinstance(item, (list, tuple)):
             inner = list(cast("Sequence[object]", item))
         elif isinstance(item, (int, float, Decimal)) and not isinstance(item, bool):
             haul.count(number(item))
-        room = max(0, _MOST_NODES - nodes - len(stack))
         haul.complete = haul.complete and len(inner) <= room
         stack.extend([(value, inside) for value in inner[:room]][::-1])
     return haul.found()
@@ -78,13 +76,24 @@ def found(content: object, *, phrases: bool = False) -> Found:
 class _Haul:
     """What was found so far, the surest kind first; each kind and all work is bounded."""
 
-    __slots__ = ("characters", "complete", "exact", "phrases", "runs", "tokens", "whole", "words")
+    __slots__ = (
+        "characters",
+        "complete",
+        "exact",
+        "phrases",
+        "runs",
+        "seen",
+        "tokens",
+        "whole",
+        "words",
+    )
 
     def __init__(self, phrases: bool) -> None:
         self.exact: dict[str, None] = {}
         self.whole: dict[str, None] = {}
         self.words: dict[str, None] = {}
         self.runs: dict[str, None] = {}
+        self.seen: set[tuple[str, str]] = set()
         self.phrases = phrases
         self.complete = True
         self.characters = MOST_CHARACTERS
@@ -112,6 +121,12 @@ class _Haul:
         except NotCanonical:
             return None
 
+    def keys(self, keys: Iterable[object]) -> None:
+        """Take the keys of an object: a result may be a table by id or by address."""
+        for key in keys:
+            if isinstance(key, str) and self._new("key", key):
+                self.take(self._within_limit(key))
+
     def take(self, text: str) -> None:
         """Take *text* as one value or one list of values, as an argument with it would be."""
         for atom in sought_in_text(text):
@@ -119,7 +134,7 @@ class _Haul:
 
     def read(self, text: str) -> None:
         """Take *text* whole, and then everything that stands in it."""
-        text = self._within_limit(text)
+        text = self._within_limit(text) if self._new("leaf", text) else ""
         if not text:
             return
         self.take(text)
@@ -147,6 +162,12 @@ class _Haul:
         some = list(islice(items, most + 1))
         self.complete = self.complete and len(some) <= most
         return some[:most]
+
+    def _new(self, place: str, text: str) -> bool:
+        """Whether *text* is not yet read: the rows of a result repeat themselves."""
+        known = (place, text) in self.seen
+        self.seen.add((place, text))
+        return not known
 
     def _within_limit(self, text: str) -> str:
         """What may still be read of *text*; cut at a line, since a value cut short is another."""

@@ -10,35 +10,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Final
 from unicodedata import normalize
 
 from .address import Span, email, phone, url
 from .number import numbers_written
-from .words import bounded, folded, phrase
+from .words import COMMA, bounded, folded, phrase
 
 __all__ = ["lines_of", "runs_of", "tokens_of", "typed_in", "words_in"]
 
 _OPENING: Final = "\"'`“”‘’«»‹›„‚([{<*¿¡:"
 _CLOSING: Final = "\"'`“”‘’«»‹›)]}>*.,;:!?…"
-_CELL: Final = re.compile(r"[\t|,;]|: | = ")
+_CELL: Final = re.compile(r"[\t|]|[,;:] | = ")
+_CELL_OR_COMMA: Final = re.compile(rf"[\t|;]|: | = |{COMMA}")
 _QUOTED: Final = re.compile(
     r"\"([^\"\n]{1,200})\"|`([^`\n]{1,200})`|“([^“”\n]{1,200})”|«([^«»\n]{1,200})»"
     r"|(?<!\w)'([^'\n]{1,200})'(?!\w)"
 )
 _LONGEST_LINE: Final = 1_000
 """Characters of a line that may be a row of cells; a longer one is a paragraph."""
-_PIECES: Final = re.compile(r"[=|,;\"`<>()\[\]{}“”«»]+")
+_PIECES: Final = re.compile(r"[=|;\"`<>()\[\]{}“”«»]+")
+_COMMA: Final = re.compile(COMMA)
 _MOST_PIECES: Final = 64
-_NAMED: Final = re.compile(r"[A-Za-z_][\w-]{0,40}:([^:/].*)", re.DOTALL)
-_NOT_IN_EMAIL: Final = re.compile(r"[\s<>()\[\]{}\",;:|=`“”«»]+")
+_NAMED: Final = re.compile(r"[A-Za-z_-]{1,40}:([^:/].*)", re.DOTALL)
+_BETWEEN_EMAILS: Final = re.compile(r"[<>()\[\]{}\",;|`“”«»]+")
+_BEFORE_EMAIL: Final = re.compile(r"['‘*]*(?:[A-Za-z_-]{1,40}[:=]){0,2}['‘*]*")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}\Z")
 _NEXT_URL: Final = re.compile(
     r"['\")\]}]{0,4}[,;]['\"(\[{]{0,4}(?=[A-Za-z][A-Za-z0-9+.-]{0,31}://)"
 )
-_END_OF_URL: Final = re.compile(r"[\s<>\"`|“”„‘’«»]")
-_AFTER_URL: Final = frozenset(".,;:!?…'*")
+_END_OF_URL: Final = re.compile(r"[\s<>\"`|“”„«»]")
+_AFTER_URL: Final = frozenset(".,;:!?…'’*")
 _MOST_PUNCTUATION: Final = 16
 _PAIRS: Final = {")": "(", "]": "[", "}": "{"}
 _GROUPED: Final = re.compile(r"(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
@@ -52,7 +54,8 @@ def lines_of(text: str) -> Iterator[str]:
         if len(line) < len(text):
             yield line
         if len(line) <= _LONGEST_LINE:
-            cells = _CELL.split(line)
+            # a URL may have commas of its own, and a part of it is another URL
+            cells = (_CELL if "://" in line else _CELL_OR_COMMA).split(line)
             if len(cells) > 1:
                 yield from (cell.strip().strip("\"'`") for cell in cells)
     for match in _QUOTED.finditer(text):
@@ -77,8 +80,8 @@ def typed_in(token: str) -> Iterator[str]:
         yield from _urls(token)
         return
     if "@" in token:
-        for piece in _NOT_IN_EMAIL.split(token):
-            form = email(piece.strip("'‘’*").rstrip(".!?…"))
+        for piece in _BETWEEN_EMAILS.split(token):
+            form = email(_BEFORE_EMAIL.sub("", piece, 1).rstrip("'’*.:!?…"))
             if form:
                 yield form
     for part in _parts(token):
@@ -120,15 +123,14 @@ def _parts(token: str) -> Iterator[str]:
     yield core
     if core[0] in "#@" and len(core) > 1:
         yield core[1:]
-    if numbers_written(core):
-        return
-    pieces: Iterable[str] = islice(_PIECES.split(core), _MOST_PIECES)
-    for piece in map(_bare, pieces):
-        if piece and piece != core:
-            yield piece
+    pieces: list[str] = [] if numbers_written(core) else _PIECES.split(core, _MOST_PIECES)
+    for piece in filter(None, map(_bare, pieces[:_MOST_PIECES])):
         named = _NAMED.fullmatch(piece)
-        if named and _bare(named[1]):
-            yield _bare(named[1])
+        value = _bare(named[1]) if named else piece
+        yield from (piece, value) if value else (piece,)
+        listed = _COMMA.split(value, _MOST_PIECES)[:_MOST_PIECES]
+        if len(listed) > 1:
+            yield from filter(None, map(_bare, listed))
 
 
 def _bare(token: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, cast
 from ..canonical import NotCanonical, is_object, loads
 from .address import email, iban, phone, url
 from .number import number, readings
-from .words import bounded, phrase
+from .words import COMMA, bounded, phrase
 
 __all__ = ["MOST_ATOMS", "Sought", "sought", "sought_in_text"]
 
@@ -20,7 +20,8 @@ _MOST_NODES: Final = 100_000
 _MOST_ELEMENTS: Final = 256
 """How many elements a list inside a string may have."""
 _SHOWN: Final = 60
-_SEPARATOR: Final = re.compile(r"[,;\n\r]")
+_SEPARATOR: Final = re.compile(rf"[;\n\r]|{COMMA}")
+_LIST_OF_DIGITS: Final = re.compile(r"[0-9]+(?:,[0-9]+){2,}")
 _DIGITS: Final = re.compile(r"[0-9]{7,15}")
 
 
@@ -71,9 +72,9 @@ def _leaf(value: object) -> list[Sought]:
         return sought_in_text(value)
     if isinstance(value, (int, float, Decimal)):
         form = number(value)
-        shown = form[2:] if form else f"a {type(value).__name__} that no text can name"
+        shown = form[2:] if form else "a number that nothing can be compared with"
         return [Sought(_printable(shown), (form,) if form else ())]
-    return [Sought(_printable(f"a {type(value).__name__}"), ())]
+    return [Sought(_printable(f"a value of type {type(value).__name__}"), ())]
 
 
 def _key(key: object) -> list[Sought]:
@@ -131,13 +132,17 @@ def _elements(text: str) -> list[Sought]:
     listed = _json_elements(text)
     if listed is not None:
         return [atom for element in listed for atom in _leaf(element)]
-    if not _SEPARATOR.search(text):
-        return []
-    pieces = [piece.strip() for piece in _SEPARATOR.split(text, maxsplit=_MOST_ELEMENTS + 1)]
-    pieces = [piece for piece in pieces if piece]
-    if len(pieces) > _MOST_ELEMENTS or not pieces or not _of_one_kind(pieces):
-        return []
-    return [atom for piece in pieces for atom in _element(piece)]
+    pieces = _pieces(text)
+    usable = 0 < len(pieces) <= _MOST_ELEMENTS and _of_one_kind(pieces)
+    return [atom for piece in pieces for atom in _element(piece)] if usable else []
+
+
+def _pieces(text: str) -> list[str]:
+    most = _MOST_ELEMENTS + 1
+    if _LIST_OF_DIGITS.fullmatch(text):  # 11,12,13 is a list; 11,12 may be a number
+        return text.split(",", most)
+    pieces = _SEPARATOR.split(text, maxsplit=most) if _SEPARATOR.search(text) else []
+    return [piece.strip() for piece in pieces if piece.strip()]
 
 
 def _element(piece: str) -> list[Sought]:

@@ -6,12 +6,15 @@ from hashlib import sha256
 from typing import Final
 from unicodedata import normalize
 
-__all__ = ["bounded", "digest", "folded", "phrase"]
+__all__ = ["COMMA", "bounded", "digest", "folded", "phrase"]
 
 _LONGEST: Final = 256
 """Characters of a form; what is longer is kept as its hash."""
 _EXACT: Final = 10_000
 """Characters from which a string is compared as it is, to the last space."""
+
+COMMA: Final = r",(?![0-9])|(?<![0-9]),"
+"""A pattern for the commas of a list; one between two digits is a part of a number."""
 
 
 def folded(word: str) -> str:
@@ -21,7 +24,7 @@ def folded(word: str) -> str:
     A user who writes `berlin` means Berlin; ids that differ in case are two
     ids. Nothing is dropped: an invisible character makes another word.
     """
-    return word.lower() if word.isalpha() or _name(word) else word
+    return word.lower() if _name(word) else word
 
 
 def phrase(text: str) -> str:
@@ -36,10 +39,10 @@ def phrase(text: str) -> str:
         return ""
     if len(text) > _EXACT:
         return bounded(f"s:{text}")
+    if len(text.split(None, 1)) == 1:
+        return bounded(f"s:{text.lower()}" if _name(text) else f"w:{text}")
     lines = [" ".join(map(folded, line.split())) for line in text.splitlines()]
-    joined = "\n".join(filter(None, lines))
-    kind = "s" if " " in joined or "\n" in joined or joined.isalpha() or _name(joined) else "w"
-    return bounded(f"{kind}:{joined}")
+    return bounded("s:" + "\n".join(filter(None, lines)))
 
 
 def bounded(form: str) -> str:
@@ -54,7 +57,7 @@ def digest(form: str) -> str:
 
 def _name(word: str) -> bool:
     """Whether *word* has letters, hyphens and apostrophes only: Jean-Luc, O'Brien."""
-    return word.translate(_NO_JOINTS).isalpha()
+    return word.isalpha() or word.translate(_NO_JOINTS).isalpha()
 
 
 _NO_JOINTS: Final = dict.fromkeys(map(ord, "-'’"))

@@ -1,0 +1,263 @@
+"""
+The books of a Redis ledger: what is known of its state, and a batch of requests in draft.
+
+The meaning of a request is Python (meaning.py). These books let it run against what this
+process knows, note what it looked at and what it changed, and make of that the arguments
+of commit.lua, which writes them if what was looked at is still so. A key that nobody has
+looked at before is taken to be absent; where that is wrong, the server says what is there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from ..claims import Cell
+from ..errors import LedgerError
+from ..journal import GENESIS, link
+from .base import Answer, Request
+from .meaning import perform
+
+__all__ = ["Draft", "RedisBooks", "parsed"]
+
+KEPT: Final = 20_000
+"""So many cells and as many permits stay in memory, at some 400 bytes each."""
+
+WRITER: Final = 32
+"""Bits of an entry's number that count within its writer; the writer's number is above them."""
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def parsed(raw: bytes) -> tuple[Any, ...]:
+    """The value of a cell or a permit, as the server keeps it, without its stamp."""
+    return tuple(json.loads(raw.partition(b" ")[2]))
+
+
+class _Known(NamedTuple):
+    """A value with the stamp of the batch that wrote it, and that batch's time in µs."""
+
+    stamp: str
+    value: Any
+    at: int
+
+
+_ABSENT: Final = _Known("", None, 0)
+
+
+class _Shelf:
+    """Values of one kind: as they are known to be, as they were looked at, and as they become."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, _Known] = {}
+        self.looked: dict[str, _Known] = {}
+        self.changed: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        self.looked = {}
+        self.changed = {}
+
+    def get(self, key: str) -> Any:
+        if key in self.changed:
+            return self.changed[key]
+        return self.look(key).value
+
+    def look(self, key: str) -> _Known:
+        known = self.looked.get(key)
+        if known is None:
+            if not key.isascii():
+                key.encode()  # a lone surrogate is the fault of its own request only
+            known = self.looked[key] = self.known.get(key, _ABSENT)
+        return known
+
+    def correct(self, differences: Sequence[Any]) -> None:
+        """Learn what the server says of those that were looked at: positions and values."""
+        keys = list(self.looked)
+        for position, raw in zip(differences[::2], differences[1::2], strict=True):
+            key = keys[position]
+            self.known.pop(key, None)
+            if raw:
+                stamp = raw.partition(b" ")[0].decode()
+                self.known[key] = _Known(f"{stamp} ", parsed(raw), int(stamp.rpartition(".")[2]))
+
+    def keep(self, stamp: str, at: int) -> None:
+        """The changes are made."""
+        known = self.known
+        for key, value in self.changed.items():
+            known.pop(key, None)  # so that the oldest come first
+            if value is not None:
+                known[key] = _Known(stamp, value, at)
+        while len(known) > KEPT:
+            del known[next(iter(known))]
+
+    def reads(self) -> list[str]:
+        return [text for key, known in self.looked.items() for text in (key, known.stamp)]
+
+    def writes(self, stamp: str) -> list[str]:
+        return [
+            text
+            for key, value in self.changed.items()
+            for text in (key, "" if value is None else stamp + _encode(value))
+        ]
+
+
+class Draft(NamedTuple):
+    """A batch that the server may take: its answers, and its chain and time afterwards."""
+
+    answers: list[Answer | Exception]
+    record: str
+    seq: int
+    last: str
+    at: int
+    changes: bool
+
+
+class RedisBooks:
+    """
+    *body* fetches the text of an entry. With *exact* the requests say what time it is,
+    as in a ledger in memory; otherwise each draft has one time, the server's.
+    """
+
+    def __init__(self, body: Callable[[int], str], *, exact: bool) -> None:
+        self._fetch = body
+        self._exact = exact
+        self._cells = _Shelf()
+        self._permits = _Shelf()
+        self._undo: list[tuple[dict[str, Any], str, Any]] = []
+        self._rows: list[tuple[str, str, str, str]] = []
+        self._number = 0
+        self._batch = 0
+        self._name = ""
+        self.seq = 0
+        self.last = GENESIS
+        self.floor = 0
+
+    def write_as(self, number: int, name: str) -> None:
+        """Begin the chain of the writer *name*, who has that number in this ledger."""
+        self._number, self._name = number, name
+        self.seq, self.last = 0, GENESIS
+
+    # --- for `perform`: see Books in base.py ---
+
+    def cell(self, key: str) -> Cell:
+        cell: Cell = self._cells.get(key)
+        return cell
+
+    def put(self, key: str, cell: Cell) -> None:
+        self._put(self._cells, key, cell)
+
+    def permit(self, permit: str) -> tuple[int, int] | None:
+        known: tuple[int, int] | None = self._permits.get(permit)
+        return known
+
+    def put_permit(self, permit: str, out: tuple[int, int] | None) -> None:
+        self._put(self._permits, permit, out)
+
+    @property
+    def next(self) -> int:
+        return (self._number << WRITER) + self.seq + 1
+
+    def append(self, at: int, rest: str) -> int:
+        body = f'{{"at":{at},{rest}'
+        number, seq = self.next, self.seq + 1
+        hashed = link(self.last, self._name, seq, body)
+        self._rows.append((str(number), self.last, hashed, body))
+        self.seq, self.last, self.floor = seq, hashed, at
+        return number
+
+    def body(self, entry: int) -> str:
+        text = str(entry)
+        for number, _, _, body in self._rows:
+            if number == text:
+                return body
+        return self._fetch(entry)
+
+    # --- batches ---
+
+    def draft(
+        self, requests: Iterable[Request], chain: tuple[int, str], at: int
+    ) -> Draft:
+        """The answers to *requests* after the chain's last entry, at the time *at* or later."""
+        requests = list(requests)
+        while True:
+            answers = self._draft(requests, chain, at)
+            # What was looked at may have been changed a little after the time we began with.
+            looked = [*self._cells.looked.values(), *self._permits.looked.values()]
+            latest = max((known.at for known in looked), default=0)
+            if latest <= at:
+                break
+            at = latest
+        changes = bool(self._rows or self._cells.changed or self._permits.changed)
+        self._batch += 1
+        record = f"{self._batch} {self.seq} {self.last}"
+        return Draft(answers, record, self.seq, self.last, self.floor, changes)
+
+    def _draft(
+        self, requests: list[Request], chain: tuple[int, str], at: int
+    ) -> list[Answer | Exception]:
+        self._cells.begin()
+        self._permits.begin()
+        self._rows = []
+        self.seq, self.last = chain
+        self.floor = at
+        return [self._perform(request) for request in requests]
+
+    def _perform(self, request: Request) -> Answer | Exception:
+        """One answer. An error is that of its request alone, and leaves nothing of it behind."""
+        if not self._exact:
+            request = request._replace(now=self.floor)
+        before = self.seq, self.last, self.floor, len(self._rows)
+        self._undo.clear()
+        try:
+            return perform(request, self)
+        except Exception as error:  # noqa: BLE001 - it is raised where the request was made
+            for changed, key, value in reversed(self._undo):
+                if value is _ABSENT:
+                    del changed[key]
+                else:
+                    changed[key] = value
+            self.seq, self.last, self.floor, rows = before
+            del self._rows[rows:]
+            return error
+
+    def arguments(self, draft: Draft) -> list[str]:
+        """What commit.lua is told of *draft*, which must be the latest: counts, and what they count."""
+        stamp = self._stamp(draft)
+        cells, permits = self._cells, self._permits
+        counts = (
+            len(cells.looked), len(permits.looked), len(cells.changed), len(permits.changed), len(self._rows)
+        )  # fmt: skip
+        return [
+            *map(str, counts),
+            *cells.reads(),
+            *permits.reads(),
+            *cells.writes(stamp),
+            *permits.writes(stamp),
+            *(text for row in self._rows for text in row),
+        ]
+
+    def keep(self, draft: Draft) -> None:
+        """The server has taken *draft*, which must be the latest."""
+        stamp = self._stamp(draft)
+        self._cells.keep(stamp, draft.at)
+        self._permits.keep(stamp, draft.at)
+
+    def correct(self, cells: Sequence[Any], permits: Sequence[Any]) -> None:
+        """The server has not taken the latest draft, because these values are others."""
+        self._cells.correct(cells)
+        self._permits.correct(permits)
+
+    def forget(self) -> None:
+        """Nothing is known any more."""
+        self._cells.known.clear()
+        self._permits.known.clear()
+
+    def _stamp(self, draft: Draft) -> str:
+        """What begins every value of the batch, and no value of any other."""
+        return f"{self._number}.{draft.record.partition(' ')[0]}.{draft.at} "
+
+    def _put(self, shelf: _Shelf, key: str, value: Any) -> None:
+        shelf.look(key)  # what is written blindly would hide what others wrote
+        self._undo.append((shelf.changed, key, shelf.changed.get(key, _ABSENT)))
+        shelf.changed[key] = value

@@ -1,0 +1,217 @@
+"""
+A connection to one Redis or Valkey server: opened when it is needed, looked over each time.
+
+What is sent here is sent again after a connection that broke, because the reply may be
+all that was lost. So every command must mean the same when it is carried out twice;
+commit.lua sees to that for commits. redis-py's own retries are switched off: they would
+not know when the caller's time is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from threading import RLock
+from typing import Any, Final, NamedTuple
+
+from redis import Connection, ConnectionPool
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError as BrokenConnection,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+    TimeoutError as NoReply,
+)
+from redis.retry import Retry
+
+from ..errors import LedgerError
+
+__all__ = ["Address", "Link"]
+
+SCRIPT: Final = (files(__package__) / "commit.lua").read_text("utf-8")
+DIGEST: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+PAUSE: Final = 0.01
+"""Seconds before the first new attempt; twice as many before each further one, up to LONGEST."""
+LONGEST: Final = 0.25
+
+PASSING: Final = ("LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED")
+"""Refusals of a server that is starting, that is no master now, or that is at work elsewhere."""
+
+WAYS_OUT: Final = {
+    "READONLY": "it is a replica; let the address lead to the master, or wait for the failover",
+    "LOADING": "it is reading its data; try again in a moment",
+    "BUSY": "another script keeps it busy; see `SCRIPT KILL`, and do not share the server with such scripts",
+    "OOM": "its memory is used up; raise `maxmemory`, or remove old data (see docs/redis.md, Sizing)",
+    "MISCONF": "it cannot write its data to disk; see its log and the space on its disk",
+    "NOAUTH": "put user and password into the URL: redis://user:password@host",
+    "WRONGPASS": "see user and password in the URL; characters such as / and # are written %2F and %23",
+    "NOPERM": "grant it to the user, see docs/redis.md, Permissions",
+    "NOREPLICAS": "it has fewer replicas than `min-replicas-to-write`; start them, or lower the number",
+    "MOVED": "it is one node of a cluster, and the namespace lives on another; name that node",
+    "WRONGTYPE": "something else has written to the keys of this namespace; give the ledger another",
+}
+
+
+class Address(NamedTuple):
+    """Where a ledger is. *label* names it without any secret; *options* are redis-py's."""
+
+    url: str
+    label: str
+    namespace: str
+    options: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<{self.label}>"
+
+
+class Link:
+    """
+    One connection, for one caller at a time. *inspect* is called with each new one, and
+    may refuse it with a LedgerError. *timeout* is in seconds.
+    """
+
+    def __init__(self, address: Address, *, timeout: float, inspect: Callable[[Link], None]) -> None:
+        self.label = address.label
+        self._timeout = timeout
+        self._inspect = inspect
+        self._guard = RLock()
+        self._connection: Connection | None = None
+        try:
+            self._pool = ConnectionPool.from_url(
+                address.url,
+                **address.options,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                socket_keepalive=True,
+                health_check_interval=0,
+            )
+        except (ValueError, TypeError):
+            # What redis-py says about a URL may quote it, with the password in it.
+            raise LedgerError(f"the address of {address.label} cannot be read") from None
+
+    def call(self, *command: Any, deadline: float | None = None) -> Any:
+        """
+        The reply to *command*; sent again, until *deadline*, if there is none.
+
+        Raises LedgerError. Then nobody knows whether it was carried out, or will be.
+        """
+        end = time.monotonic() + self._timeout if deadline is None else deadline
+        pause = PAUSE
+        with self._guard:
+            while True:
+                try:
+                    return self._exchange(command, end)
+                except (RedisError, OSError) as error:
+                    reply = self._heed(error)
+                    if reply and reply not in PASSING:
+                        raise self._refusal(error) from error
+                    if time.monotonic() + pause >= end:
+                        raise self._refusal(error) from error
+                except BaseException:
+                    self.drop()  # its reply would be taken for that of the next command
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST)
+
+    def script(self, keys: Sequence[str], arguments: Sequence[str], deadline: float) -> Any:
+        """Run commit.lua, whether the server still has it or not."""
+        rest = (len(keys), *keys, *arguments)
+        try:
+            return self.call("EVALSHA", DIGEST, *rest, deadline=deadline)
+        except _NoScript:
+            return self.call("EVAL", SCRIPT, *rest, deadline=deadline)
+
+    def ask(self, *command: Any) -> Any:
+        """One exchange on the connection that is being inspected. Raises redis-py's errors."""
+        assert self._connection is not None  # noqa: S101 - it is being inspected
+        self._connection.send_command(*command)
+        return self._connection.read_response(disable_decoding=True)
+
+    def drop(self) -> None:
+        """Let go of the connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    # --- below ---
+
+    def _exchange(self, command: tuple[Any, ...], end: float) -> Any:
+        connection = self._connection
+        if connection is None:
+            connection = self._open(end)
+        connection.send_packed_command(connection.pack_command(*command))
+        left = end - time.monotonic()
+        # Looking first costs a system call or two; the socket's own timeout does for most.
+        if left < 0.9 * self._timeout and not connection.can_read(timeout=max(left, 0.001)):
+            raise NoReply("no reply")
+        return connection.read_response(disable_decoding=True)
+
+    def _open(self, end: float) -> Connection:
+        left = max(end - time.monotonic(), 0.001)
+        connection = self._pool.make_connection()
+        connection.socket_connect_timeout = min(left, self._timeout)
+        connection.connect()
+        self._connection = connection
+        try:
+            self._inspect(self)
+        except BaseException:
+            self.drop()
+            raise
+        return connection
+
+    def _heed(self, error: Exception) -> str:
+        """The code of a reply that is an error, or "" where there was no reply."""
+        if isinstance(error, NoScriptError):
+            raise _NoScript from None
+        code = _code(error)
+        if not code or code in PASSING[:3]:  # another server may be there next time
+            self.drop()
+        return code
+
+    def _refusal(self, error: Exception) -> LedgerError:
+        code = _code(error)
+        if code:
+            way_out = WAYS_OUT.get(code, "see docs/redis.md")
+            return LedgerError(f"{self.label} refuses: {error}; {way_out}")
+        return LedgerError(
+            f"{self.label} did not answer within {self._timeout:g} s ({error}); whether the request "
+            "was carried out is not known, and a claim that it made is given back as soon as the "
+            "server answers; see that it runs and can be reached, then try again"
+        )
+
+
+class _NoScript(Exception):
+    """The server does not have the script (any more)."""
+
+
+def _code(error: Exception) -> str:
+    """What a server's error begins with; redis-py takes it off where it has a class for it."""
+    for kind, code in _CLASSES.items():
+        if type(error).__name__ == kind:
+            return code
+    if isinstance(error, AuthenticationError):
+        return "WRONGPASS"
+    if isinstance(error, ResponseError):
+        return str(error).partition(" ")[0] or "ERR"
+    return ""
+
+
+_CLASSES: Final = {
+    "BusyLoadingError": "LOADING",
+    "ReadOnlyError": "READONLY",
+    "MasterDownError": "MASTERDOWN",
+    "ClusterDownError": "CLUSTERDOWN",
+    "TryAgainError": "TRYAGAIN",
+    "OutOfMemoryError": "OOM",
+    "NoPermissionError": "NOPERM",
+    "MovedError": "MOVED",
+    "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
+    "MaxConnectionsError": "",
+}

@@ -1,0 +1,249 @@
+"""
+Going through a journal again, entry by entry, with ledger books of one's own.
+
+What a replay and a backtest have in common: cells in memory, the permits that are out,
+and the requests that recorded outcomes, notes and people's deeds stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .claims import Approval, Cell, Claim, Hold, Note, Once, Seen
+from .decision import Permit, Reason
+from .errors import LedgerError
+from .evaluate import Allowed
+from .journal import Entry
+from .ledger.base import Claiming, Settling
+from .outcome import Succeeded
+from .past import NotKept, Past
+from .proposal import Proposal
+from .requests import noted
+
+if TYPE_CHECKING:
+    from .policy.compile import CompiledPolicy
+
+__all__ = [
+    "Made", "Pages", "Skipped", "Skips", "as_recorded", "asked_again", "ended", "made_of", "notes_of",
+    "numbered", "stand_in", "word",
+]  # fmt: skip
+
+
+class Skipped(NamedTuple):
+    """Why so many *decisions* could not be derived, the first of them at journal entry *first*."""
+
+    why: str
+    decisions: int
+    first: int
+
+
+class Skips:
+    """Decisions that could not be derived, counted by why."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[int]] = {}
+
+    def add(self, why: str, entry: int) -> None:
+        """One more, at journal entry *entry*."""
+        self._found.setdefault(why, [0, entry])[0] += 1
+
+    def all(self) -> tuple[Skipped, ...]:
+        """Each reason once, in the order in which they came up."""
+        return tuple(Skipped(why, count, first) for why, (count, first) in self._found.items())
+
+
+class Pages:
+    """
+    Books in memory that keep what is still alive, and no journal.
+
+    *number* is that of the journal entry at hand and *text* what it would say. The floor
+    is always 0: time has been told already. *bodies* are of entries that may be shown again.
+    """
+
+    def __init__(self) -> None:
+        self.floor = 0
+        self.cells: dict[str, Sequence[Any]] = {}
+        self.permits: dict[str, tuple[int, int]] = {}
+        self.bodies: dict[int, str] = {}
+        self.number = 0
+        self.text = ""
+        self.cell = self.cells.get
+        self.permit = self.permits.get
+
+    def put(self, key: str, cell: Cell) -> None:
+        """Change one cell."""
+        if cell is None:
+            self.cells.pop(key, None)
+        else:
+            self.cells[key] = cell
+
+    def put_permit(self, permit: str, out: tuple[int, int] | None, /) -> None:
+        """Note a permit that is out, or forget it."""
+        if out is None:
+            self.permits.pop(permit, None)
+        else:
+            self.permits[permit] = out
+
+    @property
+    def next(self) -> int:
+        """The number of the entry at hand."""
+        return self.number
+
+    def append(self, at: int, rest: str) -> int:
+        """Keep the entry's text, until the next one."""
+        self.text = f'{{"at":{at},{rest}'
+        return self.number
+
+    def body(self, entry: int) -> str:
+        """An earlier entry, if it was kept; otherwise an empty one."""
+        return self.bodies.get(entry, "{}")
+
+
+class Made(NamedTuple):
+    """A permit that is out: its decision's entry, what it holds, and by which policy."""
+
+    entry: Mapping[str, Any]
+    policy: CompiledPolicy
+    hold: Hold
+    claims: tuple[Claim, ...]
+
+    @property
+    def replayable(self) -> bool:
+        """Whether a later call may be answered with this one's outcome."""
+        return any(type(claim) is Once or type(claim) is Seen for claim in self.claims)
+
+
+def numbered(entries: Iterable[Entry]) -> Iterator[tuple[int, Entry]]:
+    """The entries with their numbers. Raises LedgerError if a writer's first one is missing."""
+    known: set[str] = set()
+    for entry in entries:
+        number = getattr(entry, "number", 0) or entry.seq
+        if entry.writer not in known:
+            if entry.seq != 1:
+                raise LedgerError(
+                    f"the journal of {entry.writer!r} begins with entry {entry.seq}: what was used and held "
+                    "before is in the entries before it; give the whole journal"
+                )
+            known.add(entry.writer)
+        yield number, entry
+
+
+def word(entry: Mapping[str, Any]) -> str:
+    """The decision in an entry: permit, deny, defer or recorded, also where it was only observed."""
+    return str(entry.get("would") or entry["decision"])
+
+
+def asked_again(past: Past, entry: Mapping[str, Any], policy: CompiledPolicy) -> Claiming:
+    """The request of a decision entry, under *policy*. Raises NotKept."""
+    request = past.claiming(entry, policy)
+    if not request.final:
+        return request
+    # A final entry does not say who ended the run. A halt by a person does not halt the run
+    # itself, and what repeated too often is found out again: what is left is an objection.
+    codes = {reason["code"] for reason in entry["reasons"]}
+    return request._replace(final="objection" in codes and "halted" not in codes)
+
+
+def made_of(entry: Mapping[str, Any], policy: CompiledPolicy, request: Claiming) -> Made:
+    """What a granted *request* has made."""
+    at = request.now
+    hold = Hold(request.permit, at, at + request.lease, request.binding)
+    approval = () if request.approval is None else (request.approval,)
+    return Made(entry, policy, hold, (*request.claims, *approval))
+
+
+def ended(
+    made: Made, entry: Mapping[str, Any], used: Mapping[str, int], notes: Sequence[Note]
+) -> Settling:
+    """The request that the outcome in *entry* stands for."""
+    return Settling(
+        made.hold, made.claims, entry["at"], entry["outcome"], used, "}", notes, "by" in entry
+    )
+
+
+def notes_of(past: Past, made: Made, result: object) -> tuple[Note, ...]:
+    """What the run remembers of a call that has succeeded with *result*."""
+    entry, policy = made.entry, made.policy
+    rule = policy.rule(entry["proposal"]["tool"])
+    if rule is None or rule.notes is None or "args_digest" in entry["proposal"]:
+        return ()
+    verdict = past.verdict(entry, policy)
+    if type(verdict) is not Allowed:
+        raise NotKept(f"permit {made.hold.permit}: its policy does not permit the call")
+    permit = Permit(
+        id=made.hold.permit,
+        tool=rule.name,
+        args=verdict.args,
+        at=made.hold.at,
+        expires_at=made.hold.expires,
+        claims=(),
+        revision=policy.revision,
+        binding=made.hold.binding,
+        costs=verdict.costs,
+        proposal=past.proposal(entry),
+    )
+    return noted(policy, permit, Succeeded(result))
+
+
+# --- decisions that are taken over as they were recorded ------------------------------------------
+
+
+class _Silent:
+    """The wording of what is not compared."""
+
+    def permitted(self, permit: str, lease: int, approval: str | None, /) -> str:
+        return "}"
+
+    def refused(self, reasons: Sequence[Reason], final: bool, /) -> str:
+        return "}"
+
+    def deferred(self, request: str, expires: int, reasons: Sequence[Reason], /) -> str:
+        return "}"
+
+    def replayed(self, entry: int, /) -> str:
+        return "}"
+
+
+_SILENT: Final = _Silent()
+_TAKEN_OVER: Final = Reason("internal_error", "replay", "taken over as it was recorded")
+
+
+def stand_in(entry: Mapping[str, Any]) -> Proposal:
+    """
+    A proposal in the place of one whose arguments were not kept: different where they were
+    different, so that repetitions are counted all the same.
+    """
+    said = dict(entry["proposal"])
+    said["args"] = {"args_digest": said.pop("args_digest")}
+    return Proposal.restored({**said, "schema": None}, None, None)
+
+
+def as_recorded(
+    entry: Mapping[str, Any],
+    policy: CompiledPolicy,
+    proposal: Proposal,
+    claims: Sequence[Claim],
+) -> Claiming:
+    """A request that can only be answered as it was, so that what comes later can be derived."""
+    standing, _ = policy.standing(proposal)
+    approval = next((claim for claim in claims if type(claim) is Approval), None)
+    others = tuple(claim for claim in claims if type(claim) is not Approval)
+    told = tuple(
+        Reason(reason["code"], reason["rule"], reason["message"], reason["retry"])
+        for reason in entry.get("reasons", ())
+    ) or (_TAKEN_OVER,)
+    at, decision = entry["at"], word(entry)
+    request = Claiming("", at, 0, proposal.binding, (), _SILENT, standing=standing)
+    if decision == "permit":
+        asks = told if "approval" in entry else ()
+        return request._replace(
+            permit=entry["permit"],
+            lease=entry["lease"],
+            claims=others,
+            approval=approval,
+            asks=asks,
+        )
+    if decision == "defer" and approval is not None:
+        return request._replace(approval=approval._replace(request=entry["request"]), asks=told)
+    return request._replace(reasons=told)

@@ -1,0 +1,321 @@
+"""What a gate remembers of a run: steps, labels, values, repetitions, its task, its sub-agents."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sluicegate import (
+    Deny,
+    Gate,
+    Permit,
+    Proposal,
+    Recorded,
+    Subject,
+    Succeeded,
+    Unknown,
+    context,
+    current,
+)
+from sluicegate.testing import FakeClock, counted_ids
+
+
+def made(tools=None, ledger="memory:", **sections):
+    """A gate over these tools."""
+    policy = {"version": 1, "tools": tools or {"t": {}}, **sections}
+    return Gate(policy, ledger, clock=FakeClock(), ids=counted_ids())
+
+
+def ask(gate, tool="t", args=None, run="r1", **more):
+    return gate.decide(Proposal(tool, args or {}, run=run, **more))
+
+
+def do(gate, tool="t", args=None, result=None, **more):
+    """Decide and succeed; anything but a permit is an error of the test."""
+    permit = ask(gate, tool, args, **more)
+    assert isinstance(permit, Permit), permit
+    gate.settle(permit, Succeeded(result))
+    return permit
+
+
+def codes(decision):
+    return [reason.code for reason in decision.reasons] if isinstance(decision, Deny) else []
+
+
+# --- order ------------------------------------------------------------------------------------
+
+REFUND = {
+    "get_order": {"effect": "read"},
+    "refund": {"requires": [{"tool": "get_order", "match": {"order_id": "id"}}]},
+}
+
+
+def test_a_step_must_have_succeeded_on_the_same_thing():
+    """Another order, another run, or a call that failed is no step."""
+    gate = made(REFUND)
+    do(gate, "get_order", {"id": "A1"})
+    do(gate, "get_order", {"id": "A2"}, run="r2")
+    failed = ask(gate, "get_order", {"id": "A3"})
+    gate.settle(failed, Unknown("lost"))
+    assert isinstance(ask(gate, "refund", {"order_id": "A1"}), Permit)
+    assert codes(ask(gate, "refund", {"order_id": "A2"})) == ["order"]
+    assert codes(ask(gate, "refund", {"order_id": "A3"})) == ["order"]
+
+
+def test_a_step_can_be_matched_by_its_result():
+    """`apply` needs a plan of the same hash, also where the framework hands the result on as text."""
+    gate = made(
+        {
+            "plan": {"effect": "read"},
+            "apply": {"requires": [{"tool": "plan", "match": {"hash": "result.hash"}}]},
+        }
+    )
+    do(gate, "plan", {}, {"hash": "abc"})
+    do(gate, "plan", {"again": True}, '{"hash": "def"}')
+    assert isinstance(ask(gate, "apply", {"hash": "abc"}), Permit)
+    assert isinstance(ask(gate, "apply", {"hash": "def"}), Permit)
+    assert codes(ask(gate, "apply", {"hash": "xyz"})) == ["order"]
+
+
+def test_each_element_of_a_result_is_a_step():
+    """A list that was read covers every thing in it."""
+    gate = made(
+        {
+            "list": {"effect": "read"},
+            "drop": {"requires": [{"tool": "li*", "match": {"id": "result.items.id"}}]},
+        }
+    )
+    do(gate, "list", {}, {"items": [{"id": 1}, {"id": 2}]})
+    assert isinstance(ask(gate, "drop", {"id": 2}), Permit)
+    assert codes(ask(gate, "drop", {"id": 3})) == ["order"]
+    assert codes(ask(gate, "drop", {"id": "2"})) == ["order"]
+
+
+def test_a_step_of_one_run_counts_for_those_inside_it():
+    """Sub-agents share the memory of the outermost run."""
+    gate = made(REFUND)
+    do(gate, "get_order", {"id": "A1"})
+    assert isinstance(
+        ask(gate, "refund", {"order_id": "A1"}, run="child", parent="r1", root="r1", depth=1),
+        Permit,
+    )
+
+
+def test_without_a_run_there_is_no_memory_to_look_into():
+    """A rule about the run refuses a call that has none."""
+    assert codes(ask(made(REFUND), "refund", {"order_id": "A1"}, run=None)) == ["missing_subject"]
+
+
+def test_a_recorded_result_is_a_step_of_the_run_it_is_shown_to():
+    """Another run gets the recorded plan, and may go on from it."""
+    gate = made(
+        {
+            "plan": {"once": {"key": "p"}},
+            "apply": {"requires": [{"tool": "plan", "match": {"h": "result.h"}}]},
+        }
+    )
+    do(gate, "plan", {}, {"h": 1})
+    assert isinstance(ask(gate, "plan", {}, run="r2"), Recorded)
+    assert isinstance(ask(gate, "apply", {"h": 1}, run="r2"), Permit)
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+FLOW = {"flows": [{"name": "f", "after": ["untrusted", "sensitive"], "deny": ["external"]}]}
+LABELLED = {
+    "web": {"effect": "read", "labels": ["untrusted"], "once": {"key": "web"}},
+    "crm": {"effect": "read", "labels": ["sensitive"]},
+    "send": {"labels": ["external"]},
+}
+
+
+def test_a_flow_closes_when_the_run_has_seen_all_its_labels():
+    """One of two is not enough; from the second on nothing goes out, in sub-agents either."""
+    gate = made(LABELLED, **FLOW)
+    do(gate, "web")
+    do(gate, "send")
+    crm = ask(gate, "crm")
+    do(gate, "send")
+    gate.settle(crm, Succeeded("secret"))
+    refused = ask(gate, "send")
+    assert codes(refused) == ["flow"]
+    assert (
+        "untrusted (from web, permit permit-1) and sensitive (from crm, permit permit-"
+        in refused.reasons[0].message
+    )
+    assert codes(ask(gate, "send", run="child", parent="r1", root="r1", depth=1)) == ["flow"]
+    assert isinstance(ask(gate, "send", run="r2"), Permit)
+
+
+def test_a_recorded_result_carries_its_labels():
+    """What was untrusted once is so for every run that is shown it."""
+    gate = made(LABELLED, **FLOW)
+    do(gate, "web")
+    assert isinstance(ask(gate, "web", run="r2"), Recorded)
+    do(gate, "crm", run="r2")
+    assert codes(ask(gate, "send", run="r2")) == ["flow"]
+
+
+# --- origin -----------------------------------------------------------------------------------
+
+PAY = {
+    "get_order": {"effect": "read"},
+    "pay": {
+        "origin": {
+            "iban": ["prompt", "get_order"],
+            "to": {"from": ["prompt"], "otherwise": "approve"},
+        }
+    },
+}
+IBAN, OTHER = "DE89370400440532013000", "GB82WEST12345698765432"
+
+
+def test_a_value_may_come_from_the_users_words_or_an_earlier_result():
+    """In whatever way it is written there; anything else is refused."""
+    gate = made(PAY)
+    do(gate, "get_order", {}, {"bank": "GB82 WEST 1234 5698 7654 32"})
+    said = "please pay DE89 3704 0044 0532 0130 00"
+    assert isinstance(ask(gate, "pay", {"iban": IBAN}, prompt=said), Permit)
+    assert isinstance(ask(gate, "pay", {"iban": OTHER}, prompt=said), Permit)
+    invented = ask(gate, "pay", {"iban": "FR1420041010050500013M02606"}, prompt=said)
+    assert codes(invented) == ["origin"]
+    assert (
+        "iban 'FR1420041010050500013M02606' did not come from the user's words or"
+        in invented.reasons[0].message
+    )
+
+
+def test_what_the_user_said_stays_said():
+    """A later call of the run needs not bring the prompt again."""
+    gate = made(PAY)
+    assert isinstance(ask(gate, "pay", {"iban": IBAN}, prompt=f"to {IBAN}"), Permit)
+    assert isinstance(ask(gate, "pay", {"iban": IBAN, "n": 1}), Permit)
+    assert codes(ask(gate, "pay", {"iban": IBAN}, run="r2")) == ["origin"]
+
+
+def test_a_result_of_the_same_turn_was_not_known():
+    """Calls of one message cannot have their values from one another."""
+    gate = made(PAY)
+    do(gate, "get_order", {}, {"bank": IBAN}, turn="m1")
+    assert codes(ask(gate, "pay", {"iban": IBAN}, turn="m1")) == ["origin"]
+    assert isinstance(ask(gate, "pay", {"iban": IBAN}, turn="m2"), Permit)
+
+
+def test_a_value_from_elsewhere_can_be_asked_about():
+    """`otherwise: approve` turns the refusal into a request, and a yes lets it through."""
+    gate = made(PAY)
+    asked = ask(gate, "pay", {"to": "bob@example.com"}, prompt="hello")
+    assert [reason.code for reason in asked.reasons] == ["origin"]
+    gate.approve(asked.request_id, by="ada")
+    assert isinstance(ask(gate, "pay", {"to": "bob@example.com"}), Permit)
+
+
+# --- repetitions --------------------------------------------------------------------------------
+
+
+def test_refused_and_unknown_calls_are_counted_too():
+    """A model that insists is stopped, whatever it insists on."""
+    gate = made({"t": {"args": {"maxProperties": 0}}}, limits=[{"repeat": 2, "per": ["run"]}])
+    assert codes(ask(gate, "nope", {"a": 1})) == ["unknown_tool"]
+    answers = [ask(gate, "t", {"a": 1}) for _ in range(4)]
+    assert [codes(answer) for answer in answers] == [
+        ["args_invalid"],
+        ["args_invalid"],
+        ["repeat", "args_invalid"],
+        ["repeat", "args_invalid"],
+    ]
+    assert [answer.final for answer in answers] == [False, False, False, True]
+    assert codes(ask(gate, "t", {})) == ["halted"]
+    gate.resume(run="r1", by="ada")
+    assert isinstance(ask(gate, "t", {}), Permit)
+
+
+def test_a_polling_tool_can_be_exempt():
+    """`repeat: false` is for tools that are meant to be asked again, and a number is their own."""
+    gate = made(
+        {"poll": {"repeat": False}, "twice": {"repeat": 2}}, limits=[{"repeat": 1, "per": ["run"]}]
+    )
+    for _ in range(9):
+        do(gate, "poll")
+    do(gate, "twice")
+    do(gate, "twice")
+    assert codes(ask(gate, "twice")) == ["repeat"]
+
+
+# --- tasks and sub-agents ---------------------------------------------------------------------------
+
+
+def within(tool):
+    """A proposal as an adapter makes it from what surrounds it."""
+    here = current()
+    return Proposal(
+        tool,
+        {},
+        run=here.run,
+        parent=here.parent,
+        root=here.root,
+        depth=here.depth,
+        tools=here.tools,
+    )
+
+
+def test_a_task_is_narrowed_for_good():
+    """Neither an inner block, nor the same run without its block, nor a thread can widen it."""
+    gate = made({"get_order": {}, "send": {}, "refund": {}})
+    with context(run="task", tools=["get_*", "send"]):
+        assert isinstance(gate.decide(within("send")), Permit)
+        with context(tools=["*"]):
+            assert codes(gate.decide(within("refund"))) == ["not_granted"]
+        with context(run="child", tools=["get_*", "refund"]):
+            assert isinstance(gate.decide(within("get_order")), Permit)
+            assert codes(gate.decide(within("refund"))) == ["not_granted"]
+            assert set(codes(gate.decide(within("send")))) == {"not_granted"}
+    found = []
+    thread = threading.Thread(target=lambda: found.append(ask(gate, "refund", run="task")))
+    thread.start()
+    thread.join()
+    assert codes(found[0]) == ["not_granted"]
+    assert "the task of run task was narrowed to get_*, send" in found[0].reasons[0].message
+    assert codes(ask(gate, "refund", run="lost", parent="child", root="task", depth=2)) == [
+        "not_granted"
+    ]
+    assert isinstance(ask(gate, "refund", run="other"), Permit)
+
+
+def test_a_runs_budget_includes_its_sub_agents():
+    """A child has no budget of its own on top of what its outermost run has left."""
+    gate = made(limits=[{"budget": "calls", "limit": 3, "per": ["run"]}])
+    inside = {"parent": "r1", "root": "r1", "depth": 1}
+    ask(gate)
+    ask(gate, run="c1", **inside)
+    ask(gate, run="c2", **inside)
+    refused = ask(gate, run="c3", **inside)
+    assert codes(refused) == ["budget"]
+    assert "for run r1 has 0 of 3 left" in refused.reasons[0].message
+    assert codes(ask(gate)) == ["budget"]
+    assert isinstance(ask(gate, run="r2"), Permit)
+
+
+def test_agents_can_be_only_so_deep():
+    """The refusal says how deep, and which run called."""
+    gate = made(limits=[{"depth": 1}])
+    assert isinstance(ask(gate, run="c", parent="r1", root="r1", depth=1), Permit)
+    (reason,) = ask(gate, run="d", parent="c", root="r1", depth=2).reasons
+    assert reason.code == "depth"
+    assert "2 agents deep, of 1 allowed (it was called by run c)" in reason.message
+
+
+@pytest.mark.parametrize("scope", [{"tenant": "acme"}, {"agent": "a"}, {"run": "r1"}, {}])
+def test_a_halt_is_seen_by_every_gate_on_the_ledger(tmp_path, scope):
+    """Two gates on one file, as in two processes: what one halts, the other does not permit."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    first, second = made(ledger=url), made(ledger=url)
+    who = Subject(tenant="acme", agent="a")
+    assert isinstance(ask(first, subject=who), Permit)
+    second.halt(by="ada", reason="fire", **scope)
+    refused = ask(first, subject=who)
+    assert codes(refused) == ["halted"]
+    assert refused.final
+    second.resume(by="ada", **scope)
+    assert isinstance(first.decide(Proposal("t", {}, subject=who, run="r1")), Permit)
