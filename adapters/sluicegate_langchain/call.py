@@ -17,6 +17,7 @@ from sluicegate.adapting import No, SubjectSource, Unfit, own_run, recorded_text
 from sluicegate.canonical import is_object
 
 from .arguments import Arguments
+from .said import Said
 
 __all__ = ["KEY", "Call", "acarry_out", "carry_out", "outcome", "passes"]
 
@@ -50,6 +51,7 @@ class Call(adapting.Attempt):
         offered: object,
         kept: str | None = None,
         exists: bool = True,
+        said: Said = Said(None, None),
     ) -> None:
         thread = config.get("thread_id")
         self._thread = None if thread is None else str(thread)
@@ -73,6 +75,8 @@ class Call(adapting.Attempt):
             run=kept or own_run() or around,
             call_id=call_id,
             shape=shape,
+            prompt=said.prompt,
+            turn=said.turn,
         )
 
     def message(self, no: No) -> ToolMessage:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
 from langchain.agents.middleware.types import PrivateStateAttr
@@ -18,9 +19,14 @@ from sluicegate import Gate
 from sluicegate.adapting import SubjectSource, own_run
 from sluicegate.canonical import is_object
 
+from .asking import Asking
 from .call import KEY, Call, acarry_out, carry_out
+from .said import Said
 
 __all__ = ["GateMiddleware", "tool_node"]
+
+Ask: TypeAlias = Literal["reply", "interrupt"]
+R = TypeVar("R")
 
 
 class GateState(AgentState[Any]):
@@ -44,10 +50,21 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
 
     state_schema = GateState
 
-    def __init__(self, gate: Gate, *, subject: SubjectSource = None) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        subject: SubjectSource = None,
+        ask: Ask = "reply",
+        messages_key: str = "messages",
+    ) -> None:
         super().__init__()
+        if ask not in ("reply", "interrupt"):
+            raise ValueError(f"ask is {ask!r}; it must be 'reply' or 'interrupt'")
         self._gate = gate
         self._subject = subject
+        self._ask = ask
+        self._messages = messages_key
 
     def before_agent(self, state: GateState, runtime: Any) -> dict[str, Any]:
         """Give the run its name; a resumed run does not come by here and keeps the one it has."""
@@ -69,24 +86,23 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]
     ) -> Any:
-        call, with_args = self._call(request)
-        return carry_out(self._gate, call, lambda args: handler(with_args(args)), call.message)
+        asking = self._asking(request)
+        asking.record()
+        return carry_out(self._gate, asking.call, _body(asking, request, handler), asking.refused)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]
     ) -> Any:
-        call, with_args = self._call(request)
-        return await acarry_out(
-            self._gate, call, lambda args: handler(with_args(args)), call.message
-        )
+        asking = self._asking(request)
+        if asking.answers:
+            await asyncio.to_thread(asking.record)
+        body = _body(asking, request, handler)
+        return await acarry_out(self._gate, asking.call, body, asking.refused)
 
-    def _call(
-        self, request: ToolCallRequest
-    ) -> tuple[Call, Callable[[dict[str, Any]], ToolCallRequest]]:
-        """The call, and the request to hand on with the arguments that are permitted."""
+    def _asking(self, request: ToolCallRequest) -> Asking:
         sent, tool = request.tool_call, request.tool
         state: Any = request.state
-        config = request.runtime.config  # pyright: ignore[reportUnknownMemberType]
+        config: Any = request.runtime.config  # pyright: ignore[reportUnknownMemberType]
         call = Call(
             tool,
             tool.name if tool is not None else sent["name"],  # what runs, not what it was called
@@ -97,8 +113,9 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
             offered=request,
             kept=state.get("sluicegate_run") if is_object(state) else None,
             exists=tool is not None,
+            said=Said.of(state, self._messages),
         )
-        return call, lambda args: request.override(tool_call={**sent, "args": args})
+        return Asking(self._gate, call, config if self._ask == "interrupt" else None)
 
 
 def tool_node(
@@ -106,22 +123,36 @@ def tool_node(
     gate: Gate,
     *,
     subject: SubjectSource = None,
+    ask: Ask = "reply",
     **options: Any,
 ) -> ToolNode:
     """
     A `ToolNode` for a graph built by hand whose every call is decided by *gate*.
 
-    *options* are those of `ToolNode`. The run is that of `sluicegate.context`, or else
-    the thread. The graph itself has to end the run after a final refusal: its message
-    has `additional_kwargs["sluicegate"]["final"]`.
+    *options* are those of `ToolNode`; *ask* is that of `GateMiddleware`. The run is that
+    of `sluicegate.context`, or else the thread. The graph itself has to end the run after
+    a final refusal: its message has `additional_kwargs["sluicegate"]["final"]`.
     """
-    middleware = GateMiddleware(gate, subject=subject)
+    messages = options.get("messages_key", "messages")
+    middleware = GateMiddleware(gate, subject=subject, ask=ask, messages_key=messages)
     return ToolNode(
         tools,
         wrap_tool_call=middleware.wrap_tool_call,
         awrap_tool_call=middleware.awrap_tool_call,
         **options,
     )
+
+
+def _body(
+    asking: Asking, request: ToolCallRequest, handler: Callable[[ToolCallRequest], R]
+) -> Callable[[dict[str, Any]], R]:
+    """What runs with the arguments that are permitted."""
+
+    def body(args: dict[str, Any]) -> R:
+        asking.passed()
+        return handler(request.override(tool_call={**request.tool_call, "args": args}))
+
+    return body
 
 
 def _stopped(messages: Sequence[AnyMessage], run: str | None) -> bool:

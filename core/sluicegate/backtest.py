@@ -18,7 +18,7 @@ from .entries import claims_of
 from .journal import Entry
 from .ledger.base import Answer, Claiming, Deferred, Granted, Noting, Refused, Replayed
 from .ledger.meaning import perform
-from .past import NotKept, Past
+from .past import NotKept
 from .people import amending_of
 from .policy.compile import CompiledPolicy
 from .policy.model import Policy
@@ -26,6 +26,7 @@ from .requests import heard, recalled
 from .retrace import (
     Made,
     Pages,
+    Reader,
     Skipped,
     Skips,
     as_recorded,
@@ -123,7 +124,7 @@ class _Course:
 
     def __init__(self, policy: CompiledPolicy) -> None:
         self._policy = policy
-        self._past = Past()
+        self._past = Reader()
         self._pages = Pages()
         self._out: dict[str, Made] = {}
         self._skips = Skips()
@@ -222,7 +223,7 @@ class _Course:
         tool = entry["proposal"]["tool"]
         self._total = self._total.plus(kind)
         self._by_tool[tool] = self._by_tool.get(tool, Tally()).plus(kind)
-        reasons = answer.reasons if type(answer) in (Refused, Deferred) else ()  # type: ignore[union-attr]
+        reasons = answer.reasons if isinstance(answer, (Refused, Deferred)) else ()
         self._unheard += self._lacks_words(entry, reasons)
         if kind == "same":
             return

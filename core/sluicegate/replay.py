@@ -18,12 +18,13 @@ from .entries import claims_of
 from .journal import Entry, link
 from .ledger.base import Claiming, Granted, Noting, Rejected
 from .ledger.meaning import perform
-from .past import NotKept, Past
+from .past import NotKept
 from .people import amending_of
 from .requests import heard, recalled
 from .retrace import (
     Made,
     Pages,
+    Reader,
     Skipped,
     Skips,
     as_recorded,
@@ -110,7 +111,7 @@ class _Course:
     def __init__(self) -> None:
         self.decisions = 0
         self.skips = Skips()
-        self._past = Past()
+        self._past = Reader()
         self._pages = Pages()
         self._out: dict[str, Made] = {}
         self._gaps = False

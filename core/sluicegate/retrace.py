@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .policy.compile import CompiledPolicy
 
 __all__ = [
-    "Made", "Pages", "Skipped", "Skips", "as_recorded", "asked_again", "ended", "made_of", "notes_of",
+    "Made", "Pages", "Reader", "Skipped", "Skips", "as_recorded", "asked_again", "ended", "made_of", "notes_of",
     "numbered", "stand_in", "word",
 ]  # fmt: skip
 
@@ -51,6 +51,21 @@ class Skips:
     def all(self) -> tuple[Skipped, ...]:
         """Each reason once, in the order in which they came up."""
         return tuple(Skipped(why, count, first) for why, (count, first) in self._found.items())
+
+
+class Reader(Past):
+    """A past that is asked several things about one entry, and reads its proposal once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._entry: Mapping[str, Any] | None = None
+        self._proposal: Proposal | None = None
+
+    def proposal(self, entry: Mapping[str, Any]) -> Proposal:
+        """The proposal that was decided about. Raises NotKept."""
+        if self._proposal is None or entry is not self._entry:
+            self._entry, self._proposal = entry, super().proposal(entry)
+        return self._proposal
 
 
 class Pages:

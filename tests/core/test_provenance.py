@@ -51,6 +51,7 @@ SAME = {
     "the second reading of 1,000": (1, "transfer 1,000 now"),
     "a text that is a number": ("480.00", "refund 480"),
     "a Decimal": (Decimal("480.00"), {"amount": 480}),
+    "a text with two readings": ("1.000", "send 1.000 now"),
     "a negative amount": (-5, "it was \u22125 °C"),
     "a very small number": (1e-7, "1e-7"),
     "a very large number": (1e22, {"n": 10**22}),
@@ -146,7 +147,15 @@ def test_a_key_that_is_an_address_is_a_value():
     """An object with addresses for keys cannot bring in what a list of them could not."""
     assert [atom.shown for atom in sought({"eve@evil.example": True})] == ["eve@evil.example"]
     assert not traced({"eve@evil.example": True}, "ada@example.com")
+    assert [atom.shown for atom in sought({"a@x.com; b@x.com": 1})] == ["a@x.com", "b@x.com", "1"]
+    assert [atom.shown for atom in sought({"DE89370400440532013000": []})]
     assert traced({"ada@example.com": True, "urgent": True}, "ada@example.com")
+
+
+@pytest.mark.parametrize("key", ["to", "reply_to", "line2", "x-id", "größe", "a.b$c"])
+def test_a_key_that_is_a_name_needs_no_origin(key):
+    """Which names an object may have is for the argument's schema to say."""
+    assert sought({key: None}) == ()
 
 
 def test_the_forms_are_those_that_are_documented():

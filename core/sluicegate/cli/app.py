@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import check, demo, init, journal, schema, usage
+from . import (
+    backtest,
+    check,
+    demo,
+    halts,
+    init,
+    journal,
+    replay,
+    requests,
+    run_report,
+    schema,
+    unknowns,
+    usage,
+)
 
 __all__ = ["app", "main"]
 
@@ -41,6 +54,17 @@ app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("schema")(schema.schema)
 app.command("usage")(usage.usage)
+app.command("pending")(requests.pending)
+app.command("approve")(requests.approve)
+app.command("reject")(requests.reject)
+app.command("unknowns")(unknowns.unknowns)
+app.command("reconcile")(unknowns.reconcile)
+app.command("halt")(halts.halt)
+app.command("resume")(halts.resume)
+app.command("halts")(halts.halts)
+app.command("replay")(replay.replay)
+app.command("backtest")(backtest.backtest)
+app.command("run-report")(run_report.run_report)
 app.add_typer(journal.app, name="journal")
 
 

@@ -18,13 +18,23 @@ STYLES: Final[Mapping[str, str]] = {
     "permit": "green",
     "succeeded": "green",
     "recorded": "cyan",
+    "defer": "bold cyan",
+    "approve": "green",
+    "reject": "red",
+    "halt": "bold red",
+    "resume": "green",
+    "schema": "dim",
+    "prompt": "dim",
+    "recalled": "dim",
     "deny": "red",
     "failed": "yellow",
     "unknown": "bold yellow",
     "observed": "magenta",
     "policy": "dim",
 }
+_PARTS: Final = ("tenant", "user", "agent", "run")
 _WORD_WIDTH: Final = 9
+_LONGEST_PROMPT: Final = 60
 _LONGEST_ERROR: Final = 300
 _KNOWN: Final = 100_000
 
@@ -58,7 +68,20 @@ class Lines:
             return Line(
                 at, str(content["outcome"]), plain(tool), "", (plain(error),) if error else ()
             )
-        return Line(at, str(content["kind"]), str(content.get("policy", ""))[:19], "", ())
+        return self._other(at, content)
+
+    def _other(self, at: int, content: Mapping[str, Any]) -> Line:
+        kind = str(content["kind"])
+        if kind in ("approval", "halt", "resume"):
+            return _by_a_person(at, kind, content)
+        if kind == "prompt":
+            said = plain(str(content["text"])[:_LONGEST_PROMPT])
+            return Line(at, kind, said, plain(f"run {content['root']}"), ())
+        if kind == "recalled":
+            return Line(at, kind, plain(content["proposal"]["tool"]), _who(content["proposal"]), ())
+        return Line(
+            at, kind, str(content.get("policy") or content.get("schema") or "")[:19], "", ()
+        )
 
     def _decision(self, at: int, content: Mapping[str, Any]) -> Line:
         proposal = content["proposal"]
@@ -73,6 +96,15 @@ class Lines:
         return Line(
             at, str(content["decision"]), plain(tool), _who(proposal), tuple(map(plain, why))
         )
+
+
+def _by_a_person(at: int, kind: str, content: Mapping[str, Any]) -> Line:
+    if kind == "approval":
+        word, about, why = content["verdict"], f"request {content['request']}", content["note"]
+    else:
+        parts = [f"{part} {content[part]}" for part in _PARTS if part in content]
+        word, about, why = kind, ", ".join(parts) or "everything", content["reason"]
+    return Line(at, word, plain(about), plain(f"by {content['by']}"), (plain(why),) if why else ())
 
 
 def _who(proposal: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ not know when the caller's time is over.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -20,12 +21,11 @@ from redis import Connection, ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
-    ConnectionError as BrokenConnection,
     NoScriptError,
     RedisError,
     ResponseError,
-    TimeoutError as NoReply,
 )
+from redis.exceptions import TimeoutError as NoReply
 from redis.retry import Retry
 
 from ..errors import LedgerError
@@ -39,7 +39,7 @@ PAUSE: Final = 0.01
 """Seconds before the first new attempt; twice as many before each further one, up to LONGEST."""
 LONGEST: Final = 0.25
 
-PASSING: Final = ("LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED")
+PASSING: Final = ("LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
 """Refusals of a server that is starting, that is no master now, or that is at work elsewhere."""
 
 WAYS_OUT: Final = {
@@ -48,8 +48,8 @@ WAYS_OUT: Final = {
     "BUSY": "another script keeps it busy; see `SCRIPT KILL`, and do not share the server with such scripts",
     "OOM": "its memory is used up; raise `maxmemory`, or remove old data (see docs/redis.md, Sizing)",
     "MISCONF": "it cannot write its data to disk; see its log and the space on its disk",
-    "NOAUTH": "put user and password into the URL: redis://user:password@host",
-    "WRONGPASS": "see user and password in the URL; characters such as / and # are written %2F and %23",
+    "WRONGPASS": "put the right user and password into the URL: redis://user:password@host, with "
+    "characters such as / and # written %2F and %23",
     "NOPERM": "grant it to the user, see docs/redis.md, Permissions",
     "NOREPLICAS": "it has fewer replicas than `min-replicas-to-write`; start them, or lower the number",
     "MOVED": "it is one node of a cluster, and the namespace lives on another; name that node",
@@ -81,6 +81,8 @@ class Link:
         self._inspect = inspect
         self._guard = RLock()
         self._connection: Connection | None = None
+        self.broken = 0  # so many commands got no reply: they may be on their way
+        self._hurried = False  # it was opened with less time, which its socket keeps
         try:
             self._pool = ConnectionPool.from_url(
                 address.url,
@@ -114,7 +116,10 @@ class Link:
                         raise self._refusal(error) from error
                     if time.monotonic() + pause >= end:
                         raise self._refusal(error) from error
+                except _NoScript:
+                    raise
                 except BaseException:
+                    self.broken += 1
                     self.drop()  # its reply would be taken for that of the next command
                     raise
                 time.sleep(pause)
@@ -149,14 +154,17 @@ class Link:
         connection.send_packed_command(connection.pack_command(*command))
         left = end - time.monotonic()
         # Looking first costs a system call or two; the socket's own timeout does for most.
-        if left < 0.9 * self._timeout and not connection.can_read(timeout=max(left, 0.001)):
+        in_haste = self._hurried or left < 0.9 * self._timeout
+        if in_haste and not connection.can_read(timeout=max(left, 0.001)):
             raise NoReply("no reply")
         return connection.read_response(disable_decoding=True)
 
     def _open(self, end: float) -> Connection:
         left = max(end - time.monotonic(), 0.001)
         connection = self._pool.make_connection()
-        connection.socket_connect_timeout = min(left, self._timeout)
+        self._hurried = left < 0.9 * self._timeout
+        if self._hurried:
+            connection.socket_connect_timeout = connection.socket_timeout = left
         connection.connect()
         self._connection = connection
         try:
@@ -171,6 +179,7 @@ class Link:
         if isinstance(error, NoScriptError):
             raise _NoScript from None
         code = _code(error)
+        self.broken += not code
         if not code or code in PASSING[:3]:  # another server may be there next time
             self.drop()
         return code
@@ -192,16 +201,19 @@ class _NoScript(Exception):
 
 
 def _code(error: Exception) -> str:
-    """What a server's error begins with; redis-py takes it off where it has a class for it."""
-    for kind, code in _CLASSES.items():
-        if type(error).__name__ == kind:
-            return code
+    """The code of a server's error; "" if it is none. Inside scripts it comes after a minus."""
     if isinstance(error, AuthenticationError):
         return "WRONGPASS"
-    if isinstance(error, ResponseError):
-        return str(error).partition(" ")[0] or "ERR"
-    return ""
+    name = type(error).__name__
+    if name in _CLASSES:
+        return _CLASSES[name]
+    if not isinstance(error, ResponseError):
+        return ""
+    found = _CODE.search(str(error))
+    return found[1] if found else "ERR"
 
+
+_CODE: Final = re.compile(rf"(?:^|-)({'|'.join(WAYS_OUT)})\b")
 
 _CLASSES: Final = {
     "BusyLoadingError": "LOADING",
@@ -212,6 +224,5 @@ _CLASSES: Final = {
     "OutOfMemoryError": "OOM",
     "NoPermissionError": "NOPERM",
     "MovedError": "MOVED",
-    "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
-    "MaxConnectionsError": "",
 }
+"""redis-py takes the code off where it has a class for it."""

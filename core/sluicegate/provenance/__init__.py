@@ -19,7 +19,16 @@ was there to be copied, not that this is why it is used: a user who mentions two
 accounts has named both, and a short number is found in many texts. It suits ids,
 addresses and amounts, and it does not suit free text, commands or queries, whose
 meaning is in how their words are put together. Where two values could be taken
-for one another by mistake they are different values, and the call is refused.
+for one another by mistake they are different values, and the call is refused:
+
+- A text argument `1.000` matches only where it was written so, since nobody knows
+  whether a tool reads one or a thousand; prose with 1.000 in it gives both numbers.
+- A comma between two digits is a part of a number and not of a list (`11,12` is no
+  list; `11, 12` and `11,12,13` are). A URL is never split, whatever is in it.
+- A list inside a text is all addresses or has none.
+- A phone number needs a plus, a leading zero or the groups of North America; +49 30
+  and 030 are different, and neither is an amount.
+- Version 1.10 and version 1.1 are one number. Give an id a letter, or a schema.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ _MOST_ELEMENTS: Final = 256
 _SHOWN: Final = 60
 _SEPARATOR: Final = re.compile(rf"[;\n\r]|{COMMA}")
 _LIST_OF_DIGITS: Final = re.compile(r"[0-9]+(?:,[0-9]+){2,}")
+_NAME: Final = re.compile(r"[^\W\d][\w$.-]{0,63}")
 _DIGITS: Final = re.compile(r"[0-9]{7,15}")
 
 
@@ -38,8 +39,9 @@ def sought(value: object) -> tuple[Sought, ...]:
     The parts of an argument's value, each of which must be traced.
 
     Elements of lists, leaves of objects, elements of a list inside a string;
-    also keys of objects that are addresses or numbers, since no schema named
-    those. A value that cannot be traced at all (NaN, more than 4,096 parts,
+    also keys of objects, unless they are written like names (a letter, then
+    letters, digits, `_`, `$`, `.` and `-`): those are for the argument's schema
+    to list. A value that cannot be traced at all (NaN, more than 4,096 parts,
     what is no JSON) gives a part without forms. Never raises.
     """
     atoms: dict[tuple[str, ...], Sought] = {}
@@ -78,9 +80,10 @@ def _leaf(value: object) -> list[Sought]:
 
 
 def _key(key: object) -> list[Sought]:
-    """A key that is a typed value is data, as in {"ada@example.com": true}; others are names."""
-    forms = _typed(key.strip()) if isinstance(key, str) else ()
-    return [Sought(_printable(str(key)), forms)] if forms else []
+    """A key that is not written like a name is data, as in {"ada@example.com": true}."""
+    if not isinstance(key, str) or (_NAME.fullmatch(key) and not iban(key)):
+        return []
+    return sought_in_text(key)
 
 
 def sought_in_text(text: str) -> list[Sought]:

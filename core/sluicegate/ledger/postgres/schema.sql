@@ -12,13 +12,15 @@ CREATE TABLE {ns}.versions (
 );
 
 -- Chains of journal entries. Each is written by one connection at a time; nobody waits for it.
--- `floor` is the time of its last entry. A chain whose writer is gone is continued by another.
+-- `floor` is the time of its last entry, `used` when the server wrote it. A chain whose writer is
+-- gone is continued by another.
 CREATE TABLE {ns}.writers (
     number integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY (MINVALUE 0 START WITH 0 MAXVALUE 2097151),
     name   text    NOT NULL UNIQUE,
     free   boolean NOT NULL,
     seq    bigint  NOT NULL,
     floor  bigint  NOT NULL,
+    used   bigint  NOT NULL,
     hash   text    NOT NULL
 ) WITH (fillfactor = 50);
 
@@ -47,6 +49,10 @@ CREATE TABLE {ns}.permits (
     entry   bigint NOT NULL
 ) WITH (fillfactor = 70);
 
+CREATE FUNCTION {ns}.clock() RETURNS bigint LANGUAGE sql VOLATILE AS $body$
+    SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint
+$body$;
+
 -- The first half of a transaction: take all locks, then read the time and the state.
 -- Locks are bigints in the order in which they must be taken; those in `sharing` are shared.
 CREATE FUNCTION {ns}.hold(
@@ -69,7 +75,7 @@ BEGIN
         END IF;
     END LOOP;
     -- From here on each statement sees what those before us committed.
-    now := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+    now := {ns}.clock();
     SELECT max(c.at), string_agg(to_json(c.key)::text || ':' || c.cell, ',')
       INTO since, found
       FROM {ns}.cells c WHERE c.key = ANY (keys);
@@ -85,7 +91,7 @@ CREATE FUNCTION {ns}.write(
 DECLARE
     seen bigint;
 BEGIN
-    UPDATE {ns}.writers w SET seq = write.seq, hash = write.hash, floor = write.at
+    UPDATE {ns}.writers w SET seq = write.seq, hash = write.hash, floor = write.at, used = {ns}.clock()
      WHERE w.number = writer AND w.seq = write.seq - 1 AND w.hash = prev;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'chain % is not at entry % any more', writer, write.seq - 1
@@ -142,16 +148,15 @@ CREATE FUNCTION {ns}.enlist(
     fresh text, OUT number integer, OUT name text, OUT seq bigint, OUT hash text, OUT floor bigint
 ) LANGUAGE plpgsql VOLATILE AS $body$
 BEGIN
-    UPDATE {ns}.writers w SET free = false
+    UPDATE {ns}.writers w SET free = false, used = {ns}.clock()
      WHERE w.number = (
            SELECT o.number FROM {ns}.writers o
-            WHERE o.free
-               OR o.floor < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 86400000000
+            WHERE o.free OR o.used < {ns}.clock() - 86400000000
             ORDER BY o.number LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING w.number, w.name, w.seq, w.hash INTO enlist.number, enlist.name, enlist.seq, enlist.hash;
     IF NOT FOUND THEN
-        INSERT INTO {ns}.writers AS w (name, free, seq, hash, floor)
-        VALUES (fresh, false, 0, repeat('0', 64), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+        INSERT INTO {ns}.writers AS w (name, free, seq, floor, used, hash)
+        VALUES (fresh, false, 0, 0, {ns}.clock(), repeat('0', 64))
         RETURNING w.number, w.name, w.seq, w.hash INTO enlist.number, enlist.name, enlist.seq, enlist.hash;
     END IF;
     SELECT max(w.floor) INTO enlist.floor FROM {ns}.writers w;

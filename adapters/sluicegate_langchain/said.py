@@ -1,0 +1,53 @@
+"""What was said before a call: the user's words, and the message of the model that the call came in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from langchain_core.messages import AIMessage, HumanMessage
+
+from sluicegate import PermitError, current_permit
+from sluicegate.canonical import is_object
+
+__all__ = ["Said"]
+
+_SUMMARY: Final = "Here is a summary of the conversation to date:"
+"""How LangChain's SummarizationMiddleware begins what a model wrote; older versions mark it in no other way."""
+
+
+class Said(NamedTuple):
+    """
+    What the *messages* of a state say about a call of the last turn; None where they do not say it.
+
+    *prompt* is the text of all messages of the user. Inside of a running tool there is
+    none: an agent there is told what to do by a model. *turn* is the id of the last
+    message of the model: LangGraph runs the calls of no other.
+    """
+
+    prompt: str | None
+    turn: str | None
+
+    @staticmethod
+    def of(state: Any, key: str) -> Said:
+        """What is said in *state*, which has its messages under *key* or is a list of them."""
+        found = state.get(key) if is_object(state) else getattr(state, key, state)
+        messages = cast("Sequence[Any]", found if isinstance(found, (list, tuple)) else ())
+        words = [str(message.text) for message in messages if _by_user(message)]
+        turns = (message.id for message in reversed(messages) if isinstance(message, AIMessage))
+        heard = words and not _in_tool()
+        return Said("\n\n".join(words) if heard else None, next(turns, None) or None)
+
+
+def _by_user(message: object) -> bool:
+    if not isinstance(message, HumanMessage) or "lc_source" in message.additional_kwargs:
+        return False
+    return not str(message.text).startswith(_SUMMARY)
+
+
+def _in_tool() -> bool:
+    try:
+        current_permit()
+    except PermitError:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""One connection and the chain of entries that is written through it: a transaction at a time."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from ...errors import LedgerError
+from ..base import Answer, Request
+from ..meaning import perform
+from .address import Address
+from .books import Chain, Change, PostgresBooks, kept
+from .line import Late, Line, connected, trouble
+from .locks import Locks
+
+__all__ = ["Lane", "Undecided", "Withdrawn"]
+
+_BEGIN: Final = """
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SELECT * FROM {ns}.hold(%s, %s, %s::bigint[], %s::boolean[], %s::text[], %s::text)
+"""
+_END: Final = """
+SELECT {ns}.write(%s, %s, %s, %s, %s, %s, %s::text[], %s::text[], %s::text[], %s, %s, %s);
+COMMIT
+"""
+_ROLLBACK: Final = "ROLLBACK"
+_BODY: Final = "SELECT body FROM {ns}.journal WHERE number = %s"
+_ENLIST: Final = "SELECT * FROM {ns}.enlist(%s)"
+_RETURN: Final = "SELECT seq, hash FROM {ns}.writers WHERE number = %s FOR UPDATE"
+_RELEASE: Final = "UPDATE {ns}.writers SET free = true WHERE number = %s AND seq = %s AND hash = %s"
+_WRITTEN: Final = "SELECT hash FROM {ns}.journal WHERE number = %s"
+
+_MOVED: Final = "SG001"
+_PAUSE: Final = 0.05
+
+
+class Withdrawn(LedgerError):
+    """Nobody waits for the answer any more, so nothing was committed."""
+
+
+class Undecided(LedgerError):
+    """The COMMIT was sent, its reply was lost, and nobody could be asked: *answer* may hold."""
+
+    def __init__(self, message: str, answer: Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
+class Lane:
+    """Belongs to one thread at a time. Its methods raise LedgerError."""
+
+    def __init__(self, address: Address) -> None:
+        self.floor = 0
+        self._address = address
+        self._line: Line | None = None
+        self._chain: Chain | None = None
+        self._durable = address.durability == "power"
+        name = sql.Identifier(address.namespace)
+        self._say = {
+            text: sql.SQL(text).format(ns=name)
+            for text in (_BEGIN, _END, _ROLLBACK, _BODY, _ENLIST, _RETURN, _RELEASE, _WRITTEN)
+        }
+
+    def perform(
+        self, request: Request, floor: int, until: float, wanted: Callable[[], bool]
+    ) -> Answer:
+        """
+        Carry out *request*; it ends at *until*, a time of `time.monotonic`.
+
+        What certainly did not happen because an idle connection turned out to be dead, or
+        because somebody took the chain over, is tried once more.
+        """
+        locks = Locks(request, self._address.namespace)
+        self.floor = max(self.floor, floor)
+        again = True
+        while True:
+            old = self._line is not None
+            try:
+                return self._transact(request, locks, until, wanted)
+            except psycopg.Error as error:
+                moved = error.sqlstate == _MOVED
+                if moved:
+                    self._chain = None
+                lost = self._line is None or self._line.broken
+                if lost:
+                    self.drop()
+                elif self._line is not None:
+                    self._back()
+                if again and (moved or (old and lost and not isinstance(error, Late))):
+                    again = False
+                    continue
+                raise trouble(self._address, error) from error
+            except BaseException:
+                self._back()
+                raise
+
+    def _transact(
+        self, request: Request, locks: Locks, until: float, wanted: Callable[[], bool]
+    ) -> Answer:
+        line = self._connected(until)
+        chain = self._chain or self._enlisted(line)
+        line.until = until
+        patience = max(1, int((until - time.monotonic()) * 1000))
+        keys = [kept(key) for key in locks.kept]
+        permit = None if locks.permit is None else kept(locks.permit)
+        given = (patience, self._durable, locks.numbers, locks.sharing, keys, permit)
+        ((now, since, cells, expires, entry),) = line.rows(self._say[_BEGIN], given)
+        out = None if entry is None else (expires, entry)
+        floor = max(self.floor, since or 0)
+        books = PostgresBooks(locks, chain, floor, cells, out, lambda number: self._body(line, number))
+        if self._address.clock == "server":
+            request = request._replace(now=now)
+        answer = perform(request, books)
+        change = books.change()
+        if change is None:
+            line.rows(self._say[_ROLLBACK])
+        elif not wanted():
+            raise Withdrawn("nobody waits for the answer any more")
+        else:
+            self._commit(line, change, answer, until)
+            self.floor = max(self.floor, change.at)
+        return answer
+
+    def _commit(self, line: Line, change: Change, answer: Answer, until: float) -> None:
+        try:
+            line.rows(self._say[_END], change)
+        except psycopg.Error as error:
+            if not line.broken:
+                raise  # the server said no: nothing was committed
+            self.drop()
+            if not self._was_committed(change, answer, until, error):
+                raise trouble(self._address, error) from error
+        assert self._chain is not None  # noqa: S101 - for the type checker
+        self._chain = self._chain._replace(seq=change.seq, hash=change.hash)
+
+    def _was_committed(
+        self, change: Change, answer: Answer, until: float, why: psycopg.Error
+    ) -> bool:
+        """Ask on a new line, which first waits for the end of what may still be under way."""
+        number = (change.writer << 32) + change.seq
+        while time.monotonic() < until:
+            try:
+                line = self._connected(until)
+                found = line.rows(self._say[_WRITTEN], (number,))
+                return found == [(change.hash,)]
+            except (psycopg.Error, LedgerError):
+                self.drop()
+                time.sleep(max(0, min(_PAUSE, until - time.monotonic())))
+        raise Undecided(
+            f"{trouble(self._address, why)}; whether the request was carried out is not known yet: "
+            "a claim will be undone, and the journal tells of a settlement",
+            answer,
+        ) from why
+
+    def _connected(self, until: float) -> Line:
+        if self._line is None:
+            self._line = connected(self._address)
+            self._line.until = until
+            if self._chain is not None:
+                self._find_end(self._line, self._chain)
+        self._line.until = until
+        return self._line
+
+    def _find_end(self, line: Line, chain: Chain) -> None:
+        """A transaction of ours may be under way still, or may have been committed unseen: wait for it."""
+        ((seq, last),) = line.rows(self._say[_RETURN], (chain.number,))
+        self._chain = chain._replace(seq=seq, hash=last)
+
+    def _enlisted(self, line: Line) -> Chain:
+        ((number, name, seq, last, floor),) = line.rows(self._say[_ENLIST], (uuid.uuid4().hex,))
+        self.floor = max(self.floor, floor)
+        self._chain = Chain(number, name, seq, last)
+        return self._chain
+
+    def _body(self, line: Line, number: int) -> str:
+        found = line.rows(self._say[_BODY], (number,))
+        if not found:
+            raise LedgerError(f"the journal has no entry {number}; see `sluicegate journal verify`")
+        body: str = found[0][0]
+        return body
+
+    def _back(self) -> None:
+        """Take back what the transaction under way has done so far."""
+        if self._line is None:
+            return
+        try:
+            self._line.rows(self._say[_ROLLBACK])
+        except psycopg.Error:
+            self.drop()
+
+    def drop(self) -> None:
+        """Let go of the connection; another is made when it is needed."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.drop()
+
+    def close(self) -> None:
+        """Leave the chain to the next who needs one, and let go of the connection."""
+        if self._line is not None and self._chain is not None and not self._line.broken:
+            chain, self._chain = self._chain, None
+            try:
+                self._line.until = time.monotonic() + 1
+                self._line.rows(self._say[_RELEASE], (chain.number, chain.seq, chain.hash))
+            except psycopg.Error:
+                pass  # it counts as given up in a day
+        self.drop()
+
+    def disown(self) -> Any:
+        """In the child of a fork: the connection is the parent's, and must not even be closed."""
+        line, self._line, self._chain = self._line, None, None
+        return line

@@ -1,0 +1,118 @@
+"""One connection to the server, on which nothing is waited for beyond a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from ...errors import LedgerError
+from .address import Address
+
+__all__ = ["Late", "Line", "connected", "trouble"]
+
+_LOOK: Final = 0.02
+"""Seconds between two looks at the time while the server is silent."""
+
+_OLDEST: Final = 130_000
+
+_T = TypeVar("_T")
+
+
+class Late(psycopg.OperationalError):
+    """The server has not answered in time."""
+
+
+class Line(psycopg.Connection[tuple[Any, ...]]):
+    """
+    A connection whose statements end at the time *until* (of `time.monotonic`) at the latest.
+
+    Statements are sent as text, several in one message, and none is prepared: a pooler may
+    give each transaction another server connection.
+    """
+
+    until: float = math.inf
+
+    def wait(self, gen: Generator[Any, Any, _T], *args: Any, **more: Any) -> _T:
+        """Raises Late; the line is of no use afterwards."""
+        return super().wait(self._bounded(gen), _LOOK)
+
+    def _bounded(self, gen: Generator[Any, Any, _T]) -> Generator[Any, Any, _T]:
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > self.until:
+                    raise Late("the server did not answer in time")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+    @property
+    def broken(self) -> bool:
+        """Whether the server's side of it is lost, or in a state that nobody knows."""
+        lost = (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
+        return self.closed or self.pgconn.transaction_status in lost
+
+    def rows(self, statements: sql.Composed, given: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Carry out *statements*; the rows of the last one that has any."""
+        cursor = psycopg.ClientCursor(self)
+        cursor.execute(statements, given)
+        found: list[tuple[Any, ...]] = []
+        while True:
+            if cursor.description is not None:
+                found = cursor.fetchall()
+            if not cursor.nextset():
+                return found
+
+    def drop(self) -> None:
+        """Let go of it, whatever state it is in."""
+        try:
+            self.pgconn.finish()  # says good-bye if it can, and waits for nothing
+        except psycopg.Error:
+            pass
+        self.close()
+
+
+def connected(address: Address) -> Line:
+    """A new line. Raises psycopg.Error, and LedgerError for a server that is of no use."""
+    parts = {"application_name": "sluicegate", **address.parts}
+    parts.setdefault("connect_timeout", max(2, math.ceil(address.timeout)))
+    line = Line.connect(**parts, autocommit=True, prepare_threshold=None)
+    if line.info.server_version < _OLDEST:
+        number = line.info.server_version // 10_000
+        line.drop()
+        raise LedgerError(f"{address} is PostgreSQL {number}; the ledger needs 13 or newer")
+    return line
+
+
+_WAYS_OUT: Final = {
+    "55P03": "another transaction kept what the request needs; see pg_stat_activity for who does, "
+    "or give the ledger a longer timeout",
+    "25006": "the server is a standby or read-only; point the URL at the primary "
+    "(target_session_attrs=read-write), or clear default_transaction_read_only",
+    "42501": "grant the role what docs/postgres.md lists",
+    "53100": "give the server's disk some space",
+    "53200": "raise max_locks_per_transaction or the server's memory",
+    "53300": "raise max_connections of the server, or lower `connections` in the URL",
+    "3D000": "create the database, or name another one in the URL",
+    "28P01": "see the password in the URL, PGPASSWORD or the password file",
+    "42P01": "the namespace was dropped or is another program's; open the ledger again",
+    "3F000": "the namespace was dropped; open the ledger again",
+}
+
+
+def trouble(address: Address, error: BaseException) -> LedgerError:
+    """What went wrong, in words: the ledger, what the server said, and the way out."""
+    if isinstance(error, LedgerError):
+        return error
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    told = address.scrubbed(str(error)) or type(error).__name__
+    way_out = _WAYS_OUT.get(code or "", "see that the server is up and that this host may reach it")
+    return LedgerError(f"the ledger {address} cannot be used: {told}; {way_out}")

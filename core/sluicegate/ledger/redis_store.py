@@ -1,0 +1,319 @@
+"""
+One namespace on one server: commits, and reading.
+
+A commit is one exchange when nobody else has changed what it looked at: the answers are
+computed from what is known here, and commit.lua writes them if that is still so. If not,
+its reply says what is different, and the answers are computed again. Who was overtaken
+takes the turn: for a moment the others wait, so that nobody starves.
+
+Each process that writes is a *writer* with a journal chain of its own. The server keeps
+the record of each writer's last batch, so a batch can be sent again when its reply is
+lost, a batch that arrives late is refused, and a server that has lost what it had
+acknowledged is recognised.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from os import urandom
+from typing import Any, Final
+
+from ..claims import Cell
+from ..errors import LedgerError
+from ..journal import GENESIS, Entry
+from .base import Answer, Out, Request
+from .redis_books import WRITER, Draft, RedisBooks, parsed
+from .redis_inspect import Findings, inspect
+from .redis_link import Address, Link
+
+__all__ = ["Store"]
+
+FORMAT: Final = "1"
+
+TOLERANCE: Final = 1_000_000
+"""So many µs may a batch's time be from the server's: it is an estimate, and it travels."""
+
+LEASE: Final = 20_000
+"""A turn lasts so many µs, or four exchanges, whichever is longer; half a second at most."""
+
+POLL: Final = 300
+"""So many µs at most between two looks at whether the turn of another process is over."""
+
+PAGE: Final = 256
+"""So many entries are read at once: the server does nothing else meanwhile."""
+
+
+class Store:
+    """
+    Commits are for one thread at a time; so is reading, on a connection of its own.
+
+    *exact* takes the time from the requests, as a ledger in memory does: for tests, and
+    for histories that are carried over from another ledger.
+    """
+
+    def __init__(
+        self, address: Address, *, timeout: float, require_durable: bool, exact: bool
+    ) -> None:
+        self.label = address.label
+        self._timeout = timeout
+        self._require_durable = require_durable
+        self._exact = exact
+        tag = f"{{sluicegate:{address.namespace}}}"
+        self._keys = [f"{tag}:{name}" for name in ("meta", "cells", "permits", "journal", "index")]
+        self._meta, self._cells, self._permits, self._journal, self._index = self._keys
+        self.findings: Findings
+        self._writing = Link(address, timeout=timeout, inspect=self._inspect)
+        self._reading = Link(address, timeout=timeout, inspect=self._inspect)
+        self._books = RedisBooks(self._body, exact=exact)
+        self._id = ""
+        self._writer = -1  # none yet: the first commit asks for a number
+        self._record = ""
+        self._chain = (0, GENESIS)
+        self._at = 0
+        self.floor = 0
+        self._pending: dict[str, Draft] = {}  # sent, and perhaps carried out
+        self._clock = (0, 0)  # the server's time, and ours when we heard it
+        self._exchange = 0  # how long the last one took, in µs
+        self._contended = False
+        self.gone: str | None = None
+
+    def open(self) -> None:
+        """See that the server is there and fit. Raises LedgerError."""
+        self._reading.call("PING")
+        floor = self._reading.call("HGET", self._meta, "floor")
+        self.floor = int(floor or 0)
+
+    @property
+    def name(self) -> str:
+        """Under which the entries of this process are chained; "" before the first."""
+        return _name(self._id, self._writer) if self._id else ""
+
+    def now(self) -> int:
+        """The server's time, in µs, as far as can be told from here; never earlier than it was."""
+        heard, here = self._clock
+        if self._exact or not heard:
+            return self.floor
+        return max(heard + time.monotonic_ns() // 1000 - here, self._at, self.floor)
+
+    # --- commits ---
+
+    def commit(self, requests: Sequence[Request], answers: list[Answer | Exception]) -> None:
+        """
+        Carry out *requests*, and put their answers into *answers*.
+
+        Raises LedgerError. Then *answers* are what they would be if it was done all the
+        same, which the next commit finds out.
+        """
+        deadline = time.monotonic() + self._timeout
+        if self.gone is not None:
+            raise LedgerError(self.gone)
+        if self._writer < 0:
+            self._register(deadline)
+        overtaken = 1 if self._contended else 0
+        while True:
+            draft = self._books.draft(requests, self._chain, self.now())
+            answers[:] = draft.answers
+            status, *rest = self._submit(draft, overtaken, deadline)
+            if status == b"ok":
+                self._kept(draft)
+                self._contended = overtaken > 1
+                return
+            if status == b"moved":
+                self._find_out(rest[0].decode())
+            elif status == b"stale":
+                self._books.correct(*rest)
+                overtaken += 1
+            elif status != b"wait":
+                self._lose(status.decode())
+            if time.monotonic() >= deadline:
+                raise LedgerError(
+                    f"{self.label} was overtaken by other processes for {self._timeout:g} s, so the "
+                    "request was withdrawn; use fewer processes on the same limits, or a longer timeout"
+                )
+
+    def _submit(self, draft: Draft, overtaken: int, deadline: float) -> list[Any]:
+        """What the server says to *draft*; what it says of the time is learnt on the way."""
+        # Something sent before may still arrive: a batch that changes the record shuts it out.
+        writes = draft.changes or bool(self._pending)
+        if writes:
+            self._pending[draft.record] = draft
+        lease = min(max(LEASE, 4 * self._exchange), 500_000) if overtaken else 0
+        arguments = [
+            self._id,
+            f"w{self._writer}",
+            self._record,
+            draft.record if writes else "-",
+            str(draft.at),
+            "-1" if self._exact else str(TOLERANCE),
+            str(self.floor),
+            str(lease),
+            *self._books.arguments(draft),
+        ]
+        broken = self._writing.broken
+        status, *rest = self._send(arguments, deadline)
+        while status == b"wait" and time.monotonic() < deadline:
+            time.sleep(min(rest[0], POLL) / 1e6)
+            status, *rest = self._send(arguments, deadline)
+        if status not in (b"ok", b"moved") and self._writing.broken == broken:
+            self._pending.pop(draft.record, None)  # it was refused, and no copy is on its way
+        return [status, *rest]
+
+    def _send(self, arguments: Sequence[str], deadline: float) -> list[Any]:
+        sent = time.monotonic_ns()
+        status, now, floor, *rest = self._writing.script(self._keys, arguments, deadline)
+        heard = time.monotonic_ns()
+        self._exchange = (heard - sent) // 1000
+        self._clock = (now, heard // 1000)
+        if status not in (b"lost", b"gone"):
+            self.floor = max(self.floor, floor)
+        return [status, *rest]
+
+    def _kept(self, draft: Draft) -> None:
+        if draft.record in self._pending:
+            self._record = draft.record
+            self._pending.clear()
+        self._chain = (draft.seq, draft.last)
+        self._at = max(self._at, draft.at)
+        self._books.keep(draft)
+
+    def _find_out(self, record: str) -> None:
+        """Another batch of ours was the last: one whose reply never came."""
+        if record not in self._pending:
+            self._lose("lost")
+        draft = self._pending[record]
+        self._record = record
+        self._chain = (draft.seq, draft.last)
+        self._at = max(self._at, draft.at)
+        self._pending.clear()
+
+    def _lose(self, status: str) -> None:
+        what = "does not have this ledger any more" if status == "gone" else (
+            "has lost decisions that it had acknowledged (a failover to a replica that did not have "
+            "them, or a crash without `appendfsync always`)"
+        )  # fmt: skip
+        self.gone = (
+            f"{self.label} {what}; what was spent or carried out since then may be permitted again. "
+            "Compare with what the tools did, then start this process anew: docs/redis.md, After a loss"
+        )
+        raise LedgerError(self.gone)
+
+    def _register(self, deadline: float) -> None:
+        """Become a writer. A number that is given twice, because a reply was lost, is left out."""
+        call = self._writing.call
+        call("HSETNX", self._meta, "id", urandom(8).hex(), deadline=deadline)
+        call("HSETNX", self._meta, "format", FORMAT, deadline=deadline)
+        kept = call("HMGET", self._meta, "id", "format", "floor", deadline=deadline)
+        if kept[1].decode() != FORMAT:
+            raise LedgerError(
+                f"{self.label} has a ledger of format {kept[1].decode()}, and this version of "
+                f"Sluicegate reads format {FORMAT}; update Sluicegate, or use another namespace"
+            )
+        seconds, micros = call("TIME", deadline=deadline)
+        heard = time.monotonic_ns() // 1000
+        number = call("HINCRBY", self._meta, "writers", 1, deadline=deadline) - 1
+        self.floor = max(self.floor, int(kept[2] or 0))
+        self._clock = (max(int(seconds) * 1_000_000 + int(micros), self.floor), heard)
+        self._id, self._writer = kept[0].decode(), number
+        self._books.write_as(number, self.name)
+
+    def _inspect(self, link: Link) -> None:
+        kinds = ("hash", "hash", "hash", "stream", "hash")
+        keys = dict(zip(self._keys, kinds, strict=True))
+        self.findings = inspect(link, keys, require_durable=self._require_durable)
+
+    # --- reading ---
+
+    def cell(self, key: str) -> Cell:
+        """One cell, as it is now."""
+        raw = self._read("HGET", self._cells, key)
+        return None if raw is None else parsed(raw)
+
+    def cells(self, prefix: str) -> list[tuple[str, Sequence[Any]]]:
+        """All cells whose key begins with *prefix*, by key; each as it was when it was read."""
+        pattern = "".join(f"\\{sign}" if sign in "*?[]^-\\" else sign for sign in prefix) + "*"
+        return sorted((key, parsed(raw)) for key, raw in self._scan(self._cells, pattern))
+
+    def out(self) -> list[Out]:
+        """All permits that are out."""
+        found = ((permit, *parsed(raw)) for permit, raw in self._scan(self._permits, "*"))
+        return [Out(*permit) for permit in sorted(found)]
+
+    def entries(self, after: int) -> Iterator[Entry]:
+        """The journal in the order of its commits, behind the entry with the number *after*."""
+        place = self._place(after)
+        name = self._read("HGET", self._meta, "id") or b""
+        while page := self._read("XRANGE", self._journal, str(place + 1), "+", "COUNT", PAGE):
+            for _, fields in page:
+                yield _entry(name.decode(), fields)
+            place = int(page[-1][0].partition(b"-")[0])
+
+    def head(self) -> tuple[int, str]:
+        """Number and hash of the last entry."""
+        raw = self._read("HGET", self._meta, "head")
+        if raw is None:
+            return 0, GENESIS
+        number, _, last = raw.decode().partition(" ")
+        return int(number), last
+
+    def heads(self) -> dict[str, tuple[int, str]]:
+        """Number within its chain and hash of each writer's last entry, by the writer's name."""
+        kept: dict[str, str] = {}
+        raw = self._read("HGETALL", self._meta)
+        for field, value in zip(raw[::2], raw[1::2], strict=True):
+            kept[field.decode()] = value.decode()
+        found: dict[str, tuple[int, str]] = {}
+        for field, value in kept.items():
+            if field[0] == "w" and field[1:].isdecimal():
+                _, seq, last = value.split(" ")
+                found[_name(kept["id"], int(field[1:]))] = int(seq), last
+        return found
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.gone = self.gone or f"{self.label} is closed; open it again with RedisLedger"
+        self._writing.drop()
+        self._reading.drop()
+
+    # --- below ---
+
+    def _read(self, *command: Any) -> Any:
+        if self.gone is not None:
+            raise LedgerError(self.gone)
+        return self._reading.call(*command)
+
+    def _scan(self, key: str, pattern: str) -> Iterator[tuple[str, bytes]]:
+        found: dict[bytes, bytes] = {}
+        cursor = b"0"
+        while True:
+            cursor, page = self._read("HSCAN", key, cursor, "MATCH", pattern, "COUNT", 1000)
+            found.update(zip(page[::2], page[1::2], strict=True))
+            if cursor == b"0":
+                break
+        yield from ((name.decode(), raw) for name, raw in found.items())
+
+    def _place(self, number: int) -> int:
+        """Where in the stream the entry with this number is."""
+        if number <= 0:
+            return 0
+        place = self._read("HGET", self._index, str(number))
+        if place is None:
+            raise LedgerError(f"{self.label} has no entry with the number {number} in its journal")
+        return int(place)
+
+    def _body(self, number: int) -> str:
+        place = self._place(number)
+        found = self._read("XRANGE", self._journal, str(place), str(place))
+        if not found:
+            raise LedgerError(f"{self.label} has lost entry {number} of its journal; it was removed")
+        return _entry("", found[0][1]).body
+
+
+def _name(ledger: str, writer: int) -> str:
+    return f"{ledger}.{writer}"
+
+
+def _entry(ledger: str, fields: Sequence[bytes]) -> Entry:
+    number, prev, last, body = (value.decode() for value in fields[1::2])
+    seq, writer = int(number) & ((1 << WRITER) - 1), int(number) >> WRITER
+    return Entry(seq, _name(ledger, writer), prev, last, body)
