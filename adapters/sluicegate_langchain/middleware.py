@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
 from langchain.agents.middleware.types import PrivateStateAttr
-from langchain_core.messages import AnyMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from typing_extensions import NotRequired
 
+import sluicegate
 from sluicegate import Gate
 from sluicegate.adapting import SubjectSource, own_run
 from sluicegate.canonical import is_object
 
 from .asking import Asking
 from .call import KEY, Call, acarry_out, carry_out
-from .said import Said
+from .said import Said, in_tool
 
 __all__ = ["GateMiddleware", "tool_node"]
 
 Ask: TypeAlias = Literal["reply", "interrupt"]
+Unfulfilled: TypeAlias = Literal["raise", "tell"]
+_log: Final = logging.getLogger("sluicegate")
 R = TypeVar("R")
 
 
@@ -46,6 +50,12 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
 
     A refused call becomes a ToolMessage with the reason, and the agent goes on; after
     a final refusal it ends before it asks the model again.
+
+    *ask* says what becomes of a call that a person must say yes to: "reply" tells the
+    model to wait, "interrupt" makes a LangGraph interrupt of the request, and the graph
+    is resumed with the answer. *unfinished* says what becomes of a run that ends and
+    owes something by the policy's contracts: "raise" raises Unfinished, "tell" adds a
+    message that says what is owed. *messages_key* is where the state has its messages.
     """
 
     state_schema = GateState
@@ -56,14 +66,20 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
         *,
         subject: SubjectSource = None,
         ask: Ask = "reply",
+        unfinished: Unfulfilled = "raise",
         messages_key: str = "messages",
     ) -> None:
         super().__init__()
-        if ask not in ("reply", "interrupt"):
-            raise ValueError(f"ask is {ask!r}; it must be 'reply' or 'interrupt'")
+        for name, given, known in (
+            ("ask", ask, get_args(Ask)),
+            ("unfinished", unfinished, get_args(Unfulfilled)),
+        ):
+            if given not in known:
+                raise ValueError(f"{name} is {given!r}; it must be one of {', '.join(known)}")
         self._gate = gate
         self._subject = subject
         self._ask = ask
+        self._unfinished = unfinished
         self._messages = messages_key
 
     def before_agent(self, state: GateState, runtime: Any) -> dict[str, Any]:
@@ -82,6 +98,31 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
     @hook_config(can_jump_to=["end"])
     async def abefore_model(self, state: GateState, runtime: Any) -> dict[str, Any] | None:
         return self.before_model(state, runtime)
+
+    def after_agent(self, state: GateState, runtime: Any) -> dict[str, Any] | None:
+        """
+        See what the run owes by the policy's contracts; one that waits for a person does not come by here.
+
+        An agent inside of a running tool owes nothing by itself: the outermost run does.
+        """
+        run = state.get("sluicegate_run")
+        if run is None or in_tool() or not self._gate.policy.contracts:
+            return None
+        return self._owed(run, self._gate.finish(run))
+
+    async def aafter_agent(self, state: GateState, runtime: Any) -> dict[str, Any] | None:
+        return await asyncio.to_thread(self.after_agent, state, runtime)
+
+    def _owed(self, run: str, report: Any) -> dict[str, Any] | None:
+        if report.fulfilled:
+            return None
+        if self._gate.observe:
+            _log.warning("observing: run %s would not count as finished: %s", run, report.render())
+            return None
+        if self._unfinished == "raise":
+            raise sluicegate.Unfinished(report)
+        note = {"run": run, "fulfilled": False}
+        return {"messages": [AIMessage(report.render(), additional_kwargs={KEY: note})]}
 
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from sluicegate import PermitError, current_permit
 from sluicegate.canonical import is_object
 
-__all__ = ["Said"]
+__all__ = ["Said", "in_tool"]
 
 _SUMMARY: Final = "Here is a summary of the conversation to date:"
 """How LangChain's SummarizationMiddleware begins what a model wrote; older versions mark it in no other way."""
@@ -35,7 +35,7 @@ class Said(NamedTuple):
         messages = cast("Sequence[Any]", found if isinstance(found, (list, tuple)) else ())
         words = [str(message.text) for message in messages if _by_user(message)]
         turns = (message.id for message in reversed(messages) if isinstance(message, AIMessage))
-        heard = words and not _in_tool()
+        heard = words and not in_tool()
         return Said("\n\n".join(words) if heard else None, next(turns, None) or None)
 
 
@@ -45,7 +45,8 @@ def _by_user(message: object) -> bool:
     return not str(message.text).startswith(_SUMMARY)
 
 
-def _in_tool() -> bool:
+def in_tool() -> bool:
+    """Whether this code runs inside of a permitted call."""
     try:
         current_permit()
     except PermitError:

