@@ -37,7 +37,6 @@ from sluicegate.adapting import (
     recorded_text,
 )
 from sluicegate.clock import random_id
-from sluicegate.decision import Code
 
 from .arguments import Arguments
 
@@ -58,7 +57,6 @@ __all__ = [
 _log: Final = logging.getLogger("sluicegate")
 _END: Final = object()
 _SETTLER: Final = "autogen"
-_ENDED_RUNS: Final = 10_000
 
 
 class Answer(str):
@@ -85,7 +83,6 @@ UNDERWAY: Final[ContextVar[Underway | None]] = ContextVar("sluicegate_autogen", 
 """The permitted call around this code. The guard nearest to the function settles it: see `settle`."""
 
 _RUNS: Final[WeakKeyDictionary[CancellationToken, str]] = WeakKeyDictionary()
-_ENDED: Final[WeakKeyDictionary[Gate, dict[str, None]]] = WeakKeyDictionary()
 
 
 def caller() -> AgentId | None:
@@ -148,10 +145,6 @@ async def decide(
     gate: Gate, attempt: Attempt, token: CancellationToken | None
 ) -> Permit | Recorded:
     """Ask *gate*; raises Denied, ApprovalRequired or Interrupted, and then nothing runs."""
-    tool, run = attempt.proposal.tool, attempt.proposal.run
-    if run in _ENDED.get(gate, ()):
-        message = f"the run {run} was ended by an earlier refusal"
-        raise Denied(_refusal(tool, "halted", message, final=True))
     try:
         decision = await _unless_cancelled(gate.adecide(attempt.proposal), token)
         if not isinstance(decision, (Permit, Recorded, Defer, Deny)):
@@ -159,14 +152,14 @@ async def decide(
     except Interrupted:
         raise
     except Exception as error:
+        tool = attempt.proposal.tool
         _log.exception("the gate failed; the call of %s is refused", tool)
         message = f"the gate failed with {type(error).__name__}; its log says more"
-        raise Denied(_refusal(tool, "internal_error", message)) from error
+        reason = Reason("internal_error", "autogen", message)
+        raise Denied(Deny(tool=tool, reasons=(reason,))) from error
     if isinstance(decision, Defer):
         raise ApprovalRequired(decision)
     if isinstance(decision, Deny):
-        if decision.final and run is not None:
-            _end(gate, run)
         raise Denied(decision)
     return decision
 
@@ -276,15 +269,3 @@ async def _unless_cancelled(
     if answer.cancelled():
         raise Interrupted("the call was cancelled before it was permitted; it did not run")
     return answer.result()
-
-
-def _refusal(tool: str, code: Code, message: str, *, final: bool = False) -> Deny:
-    return Deny(tool=tool, reasons=(Reason(code, "autogen", message),), final=final)
-
-
-def _end(gate: Gate, run: str) -> None:
-    """Remember that *run* is over: AutoGen has no way to stop an agent from inside of a tool."""
-    ended = _ENDED.setdefault(gate, {})
-    ended[run] = None
-    if len(ended) > _ENDED_RUNS:
-        del ended[next(iter(ended))]

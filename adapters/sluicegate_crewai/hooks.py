@@ -13,14 +13,17 @@ from typing import Any, Final
 
 from crewai.hooks import (
     get_after_tool_call_hooks,
+    get_before_llm_call_hooks,
     get_before_tool_call_hooks,
     register_after_tool_call_hook,
+    register_before_llm_call_hook,
     register_before_tool_call_hook,
     unregister_before_tool_call_hook,
 )
 
 from sluicegate import Gate
 from sluicegate.adapting import SubjectSource
+from sluicegate.clock import random_id
 
 from .caller import forget, note
 
@@ -60,6 +63,8 @@ def attend() -> None:
         register_before_tool_call_hook(_before)
     if forget not in get_after_tool_call_hooks():
         register_after_tool_call_hook(forget)
+    if _begin_turn not in get_before_llm_call_hooks():
+        register_before_llm_call_hook(_begin_turn)
 
 
 def _before(call: Any) -> None:
@@ -68,6 +73,18 @@ def _before(call: Any) -> None:
         note(call)
     elif _has_guarded(call.agent):  # it was given this one afterwards
         _warn(tool)
+
+
+def _begin_turn(call: Any) -> None:
+    """
+    A model is asked: the calls that it answers with are one turn.
+
+    An agent that plans asks its model in ways that no hook hears of, and has no turns.
+    """
+    turn = None if getattr(call.agent, "planning_enabled", False) else random_id()
+    for tool in getattr(call.executor, "tools", None) or ():
+        if _guarded(getattr(tool, "_original_tool", None)):
+            tool._turn = turn
 
 
 def _guarded(tool: object) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 from crewai.context import capture_execution_context
 
-from sluicegate import context
+from sluicegate import PermitError, context, current, current_permit
 from sluicegate.adapting import own_run
 
 __all__ = ["in_run", "in_tool"]
@@ -25,13 +25,21 @@ _AROUND: Final[ContextVar[int]] = ContextVar("sluicegate_crewai_around", default
 
 
 @contextmanager
-def in_run() -> Generator[None, None, None]:
-    """The block that describes a call, in the run that the program or CrewAI gave it."""
+def in_run(prompt: str | None) -> Generator[None, None, None]:
+    """
+    The block that describes a call, in the run that the program or CrewAI gave it.
+
+    The *prompt* of a crew counts for its coworkers too, who are told by a model what to do,
+    and not for a crew inside of a tool, which is told by a model as a whole.
+    """
     runs = _runs()[_AROUND.get() :]
-    if own_run() is not None:
-        runs = runs[1:]  # the program has named the first of these itself
     with ExitStack() as blocks:
-        for run in runs:
+        if own_run() is None and runs:  # or else the program has named the first of these itself
+            blocks.enter_context(context(run=runs[0]))
+        here = current()
+        if here.depth == 0 and here.prompt is None and not _in_a_tool():
+            blocks.enter_context(context(prompt=prompt))
+        for run in runs[1:]:
             blocks.enter_context(context(run=run))
         yield
 
@@ -44,6 +52,14 @@ def in_tool() -> Generator[None, None, None]:
         yield
     finally:
         _AROUND.reset(token)
+
+
+def _in_a_tool() -> bool:
+    try:
+        current_permit()
+    except PermitError:
+        return False
+    return True
 
 
 def _runs() -> list[str]:

@@ -22,6 +22,7 @@ from sluicegate.adapting import Attempt, No, SubjectSource, acarry_out, carry_ou
 from .arguments import Arguments
 from .caller import Caller, caller, who
 from .hooks import attend
+from .prompt import prompt_of
 from .runs import in_run, in_tool
 
 __all__ = ["GuardedTool", "guard_tools"]
@@ -106,7 +107,7 @@ class GuardedTool(BaseTool):
         names, calls = self._arguments.names, caller(self)
         if len(args) > len(names):
             raise TypeError(f"{self.name} takes {len(names)} arguments, {len(args)} were given")
-        with in_run():
+        with in_run(prompt_of(calls.crew)):
             attempt = Attempt(
                 sanitize_tool_name(self.name),
                 {**dict(zip(names, args, strict=False)), **kwargs},
@@ -116,6 +117,7 @@ class GuardedTool(BaseTool):
                 run=current().run,
                 call_id=None,
                 shape=lambda: (self._arguments.shape, self._arguments.decided),
+                turn=getattr(calls.structured, "_turn", None),
             )
         return attempt, partial(_answer, calls)
 
@@ -138,7 +140,9 @@ class GuardedTool(BaseTool):
 
 
 class _StructuredTool(CrewStructuredTool):
-    """The form that a tool has in CrewAI's text mode, which drops and coerces arguments itself."""
+    """The form that a tool has in one run. In its text mode CrewAI drops and coerces arguments in it."""
+
+    _turn: str | None = PrivateAttr(default=None)
 
     def _parse_args(self, raw_args: str | dict[str, Any]) -> dict[str, Any]:
         parsed: Any = json.loads(raw_args) if isinstance(raw_args, str) else raw_args

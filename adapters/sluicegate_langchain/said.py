@@ -33,16 +33,21 @@ class Said(NamedTuple):
         """What is said in *state*, which has its messages under *key* or is a list of them."""
         found = state.get(key) if is_object(state) else getattr(state, key, state)
         messages = cast("Sequence[Any]", found if isinstance(found, (list, tuple)) else ())
-        words = [str(message.text) for message in messages if _by_user(message)]
+        words = [text for message in messages for text in _words(message)]
         turns = (message.id for message in reversed(messages) if isinstance(message, AIMessage))
         heard = words and not in_tool()
         return Said("\n\n".join(words) if heard else None, next(turns, None) or None)
 
 
-def _by_user(message: object) -> bool:
+def _words(message: object) -> list[str]:
+    """What the user said in *message*: each block of it apart, or two would make one word."""
     if not isinstance(message, HumanMessage) or "lc_source" in message.additional_kwargs:
-        return False
-    return not str(message.text).startswith(_SUMMARY)
+        return []
+    content: Any = message.content
+    blocks = content if isinstance(content, list) else [content]
+    texts = [block.get("text") if is_object(block) else block for block in blocks]
+    words = [text for text in texts if isinstance(text, str)]
+    return [] if words and words[0].startswith(_SUMMARY) else words
 
 
 def in_tool() -> bool:

@@ -23,6 +23,7 @@ from .errors import (
     PluginError,
     PolicyError,
     SluicegateError,
+    Unfinished,
 )
 from .gate import Gate
 from .hookspec import Objection, hookimpl
@@ -72,6 +73,7 @@ __all__ = [
     "Subject",
     "Succeeded",
     "SystemClock",
+    "Unfinished",
     "Unknown",
     "UnknownOutcome",
     "Usage",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .decision import Defer, Deny
     from .outcome import Outcome
+    from .report import Report
 
 __all__ = [
     "ApprovalRequired",
@@ -22,6 +23,7 @@ __all__ = [
     "PluginError",
     "PolicyError",
     "SluicegateError",
+    "Unfinished",
 ]
 
 
@@ -84,6 +86,14 @@ class PermitError(SluicegateError):
     def __init__(self, message: str, *, outcome: Outcome | None = None) -> None:
         self.outcome = outcome
         super().__init__(message)
+
+
+class Unfinished(SluicegateError):
+    """A run ended without an effect that it owed under the policy's `contracts`. `report` says which."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        super().__init__(report.render())
 
 
 class Denied(SluicegateError):

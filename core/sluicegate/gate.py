@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from .canonical import is_object, thaw
+from .canonical import thaw
 from .clock import Clock, Ids, SystemClock, random_id
 from .context import under
 from .decision import Decision, Defer, Deny, Permit, Recorded
 from .desk import Asking, Desk, Halted, UnknownOutcome
 from .drive import adrive, drive
-from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted, PolicyError
+from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted
 from .flow import Flow
+from .given import ledger_given, outcome_given, permit_given, policy_given, proposal_given
 from .journal import Journal
-from .ledger import Ledger, open_beside, open_ledger
-from .outcome import Failed, Outcome, Succeeded, Unknown
+from .ledger import Ledger
+from .outcome import Failed, Outcome, Succeeded
 from .people import Scope
 from .plugins import Plugins, PluginSource
 from .proposal import Proposal, Subject
@@ -30,7 +31,10 @@ __all__ = ["Gate"]
 _log: Final = logging.getLogger("sluicegate")
 
 if TYPE_CHECKING:
+    from .explain import Explanation
+    from .plan import Plan
     from .policy.model import Policy
+    from .report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -62,13 +66,13 @@ class Gate:
     ) -> None:
         from .policy.compile import CompiledPolicy  # pydantic is loaded where a gate is made
 
-        self.policy = _policy(policy)
+        self.policy = policy_given(policy)
         self._compiled = CompiledPolicy(self.policy)
         named = Plugins(plugins)
-        self.ledger = _ledger(ledger, self.policy)
+        self.ledger = ledger_given(ledger, self.policy)
         self.journal = Journal(self.ledger)
         self.observe = observe
-        asked = named if named.names else None
+        self._plugins = asked = named if named.names else None
         self._flow = Flow(
             self._compiled,
             self.ledger,
@@ -88,11 +92,11 @@ class Gate:
         Never raises for anything that could go wrong on the way: a ledger that is
         down, a rule or a plugin that fails are a Deny. A `Permit` must be settled.
         """
-        return drive(self._flow.deciding(_proposal(proposal)), self.ledger)
+        return drive(self._flow.deciding(proposal_given(proposal)), self.ledger)
 
     async def adecide(self, proposal: Proposal) -> Decision:
         """`decide` for asyncio. A cancelled decision holds nothing."""
-        return await adrive(self._flow.deciding(_proposal(proposal)), self.ledger)
+        return await adrive(self._flow.deciding(proposal_given(proposal)), self.ledger)
 
     def settle(self, permit: Permit, outcome: Outcome) -> None:
         """
@@ -102,11 +106,11 @@ class Gate:
         Raises PermitError if the permit is spent, expired or of another ledger, and
         LedgerError if the ledger cannot be used; then nothing has changed.
         """
-        drive(self._flow.settling(_permit(permit), _outcome(outcome)), self.ledger)
+        drive(self._flow.settling(permit_given(permit), outcome_given(outcome)), self.ledger)
 
     async def asettle(self, permit: Permit, outcome: Outcome) -> None:
         """`settle` for asyncio."""
-        await adrive(self._flow.settling(_permit(permit), _outcome(outcome)), self.ledger)
+        await adrive(self._flow.settling(permit_given(permit), outcome_given(outcome)), self.ledger)
 
     # --- decide, run, settle --------------------------------------------------------------------
 
@@ -298,6 +302,41 @@ class Gate:
             now,
         )
 
+    def plan(self, proposals: Iterable[Proposal]) -> Plan:
+        """
+        Decide about a whole sequence, one by one from here, as if each step that may run succeeded.
+
+        Nothing is spent and nothing recorded. Raises LedgerError.
+        """
+        from .plan import plan
+
+        given = map(proposal_given, proposals)
+        return plan(self._compiled, self.ledger, given, self._flow.now(), plugins=self._plugins)
+
+    def explain(self, what: Proposal | int) -> Explanation:
+        """
+        Every rule that is looked at for a proposal, with its value and its limit, and what it says.
+
+        A number is that of a decision in the journal: it is explained from the state as it
+        was then. Nothing is changed. Raises LedgerError.
+        """
+        from .explain import explain, explain_entry
+
+        if isinstance(what, int):
+            return explain_entry(self.journal, what)
+        given, now = proposal_given(what), self._flow.now()
+        return explain(self._compiled, self.ledger, given, now, plugins=self._plugins)
+
+    def finish(self, run: str) -> Report:
+        """
+        What a run has done and spent, what failed, and what it still owes under `contracts`.
+
+        It changes nothing and may be asked at any time. Raises LedgerError.
+        """
+        from .report import report_of
+
+        return report_of(self.ledger, self._compiled, run, self._flow.now())
+
     def close(self) -> None:
         """Release the ledger. A closed gate refuses every call."""
         self.ledger.close()
@@ -324,45 +363,3 @@ def _permitted(decision: Decision) -> Permit | Recorded:
     if isinstance(decision, Defer):
         raise ApprovalRequired(decision)
     return decision
-
-
-def _policy(source: object) -> Policy:
-    from .policy.model import Policy
-
-    if isinstance(source, Policy):
-        return source
-    if isinstance(source, str) and "\n" in source:
-        raise PolicyError(
-            "this is the text of a policy, not a path", hint="write Gate(Policy.parse(text), …)"
-        )
-    if isinstance(source, (str, Path)):
-        return Policy.load(source)
-    if is_object(source):
-        return Policy.of(source)
-    raise TypeError(
-        f"policy is a {type(source).__qualname__}; it must be a path, a Policy or a mapping"
-    )
-
-
-def _ledger(ledger: str | Ledger | None, policy: Policy) -> Ledger:
-    if ledger is None:
-        return open_beside(policy.path)
-    return open_ledger(ledger) if isinstance(ledger, str) else ledger
-
-
-def _proposal(value: object) -> Proposal:
-    if not isinstance(value, Proposal):
-        raise TypeError(f"{value!r:.80} is no Proposal")
-    return value
-
-
-def _permit(value: object) -> Permit:
-    if not isinstance(value, Permit):
-        raise TypeError(f"{value!r:.80} is no Permit; only a Permit can be settled")
-    return value
-
-
-def _outcome(value: object) -> Outcome:
-    if not isinstance(value, (Succeeded, Failed, Unknown)):
-        raise TypeError(f"{value!r:.80} is no outcome; give Succeeded(…), Failed(…) or Unknown(…)")
-    return value

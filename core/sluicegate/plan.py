@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 from .amount import shown
-from .canonical import FrozenDict
+from .canonical import FrozenDict, is_object
 from .claims import Came, Cell, Done, Needs, Traced
 from .decision import Decision, Permit, Recorded
 from .glob import matches
@@ -42,7 +42,8 @@ class PlannedStep:
 
     *assumes* names what nobody can know before the plan is carried out, such as a value
     that an earlier step's result must have: the decision holds if it comes true. The
-    ids of permits, and of requests that the plan itself would make, exist nowhere else.
+    permit of step 3 is called `step-3`; it, and a request that only the plan makes, exist
+    nowhere else.
     """
 
     number: int
@@ -133,16 +134,18 @@ class _Planner:
         self._policy = policy
         self._now = now
         asked = None if plugins is None else Asked(plugins)
-        self._rehearsal = Rehearsal(policy, ledger, now, asked, self._suppose)
+        ids = lambda: f"step-{self._number}"  # noqa: E731 - messages name the permit, and so the step
+        self._rehearsal = Rehearsal(policy, ledger, now, asked, self._suppose, ids)
         self._books = self._rehearsal.books
         self._made: list[_Made] = []
         self._permits: dict[str, _Made] = {}
+        self._number = 0
         self._proposal: Proposal
         self._assumed: list[str] = []
 
     def step(self, number: int, proposal: Proposal) -> PlannedStep:
         """Decide about one proposal, and take it to succeed if it is permitted."""
-        self._proposal, self._assumed = proposal, []
+        self._number, self._proposal, self._assumed = number, proposal, []
         decision = self._rehearsal.decide(proposal)
         if self._rehearsal.waits:
             longest = shown(self._rehearsal.waits)
@@ -259,12 +262,13 @@ def _result_with(values: Mapping[tuple[str, ...], Any]) -> _Result | None:
         return _Result(values[()])
     whole: dict[str, Any] = {}
     for path, value in sorted(values.items()):
-        inner: Any = whole
+        inner = whole
         for name in path[:-1]:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
+            deeper: object = inner.setdefault(name, {})
+            if not is_object(deeper):
                 return None
-        cast("dict[str, Any]", inner)[path[-1]] = value
+            inner = cast("dict[str, Any]", deeper)
+        inner[path[-1]] = value
     return _Result(whole)
 
 

@@ -8,8 +8,7 @@ cannot disagree with it; nothing of it reaches the ledger, its journal or a plug
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import count
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .claims import Claim
 from .clock import Ids
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from .policy.compile import CompiledPolicy
 
 __all__ = ["Asked", "Rehearsal", "Unforeseen"]
-
-_PREFIX: Final = "planned-"
 
 
 class Unforeseen:
@@ -60,12 +57,6 @@ class Asked(Plugins):
         """Nothing to tell."""
 
 
-def _counted() -> Ids:
-    """Ids that no ledger has, the same each time."""
-    numbers = count(1)
-    return lambda: f"{_PREFIX}{next(numbers)}"
-
-
 class _Still:
     def __init__(self, now: int) -> None:
         self._now = now
@@ -90,7 +81,7 @@ class Rehearsal:
         now: int,
         plugins: Asked | None,
         before: Callable[[Claiming], Claiming],
-        ids: Ids | None = None,
+        ids: Ids,
     ) -> None:
         self.books = Overlay(below)
         self.waits = 0
@@ -102,7 +93,7 @@ class Rehearsal:
             self._ledger,
             plugins,
             _Still(now),
-            ids or _counted(),
+            ids,
             observe=False,
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .canonical import freeze
 from .claims import Barrier, Claim, Needs, Note, Traced
 from .entries import claims_of
+from .errors import LedgerError
 from .journal import Entry, link
 from .ledger.base import Claiming, Granted, Noting, Rejected
 from .ledger.meaning import perform
@@ -140,7 +141,7 @@ class _Course:
         try:
             content = entry.content
             return self._steps.get(content["kind"], _unknown)(number, content)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (LedgerError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             what = f"{type(error).__name__}: {error}"[:300]
             return Difference(number, "", f"it is no entry that a gate writes ({what})")
 

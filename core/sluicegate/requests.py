@@ -68,30 +68,15 @@ def claiming(
         reasons = tuple(dict.fromkeys((*reasons, *missing)))
         claims = ()
     told = (claims if approval is None else (*claims, approval)) if digest else extra
-    considered = Considered(
-        now,
-        facts,
-        proposal.digests if digest else proposal.text,
-        policy.revision,
-        observe,
-        told_claims(told) if told else "",
-        ',"record":"digest"' if digest else "",
-    )
+    said = proposal.digests if digest else proposal.text
+    record = ',"record":"digest"' if digest else ""
+    listed = told_claims(told) if told else ""
+    wording = Considered(now, facts, said, policy.revision, observe, listed, record)
     lease = rule.lease if rule is not None else 0
     return Claiming(
-        permit,
-        now,
-        lease,
-        proposal.binding,
-        claims,
-        considered,
-        not observe,
-        standing,
-        reasons,
-        final,
-        approval,
-        asks,
-    )
+        permit, now, lease, proposal.binding, claims, wording, not observe,
+        standing, reasons, final, approval, asks,
+    )  # fmt: skip
 
 
 def _asks(claim: Claim) -> bool:

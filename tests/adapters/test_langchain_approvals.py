@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,8 +39,6 @@ POLICY = {"tools": {"send": {"approve": True}, "confirm": {"approve": True}, "de
 
 def step(graph: Any, way: str, given: Any = HELLO) -> dict[str, Any]:
     """Run *graph* until it ends or interrupts."""
-    import asyncio
-
     if way == "ainvoke":
         return asyncio.run(graph.ainvoke(given, THREAD))
     return graph.invoke(given, THREAD)
@@ -69,13 +69,6 @@ def waiting_agent(made: Any, gate: Any, *turns: Any, **options: Any) -> Any:
 def test_by_default_the_model_is_told_to_wait_and_the_run_goes_on(way, effects, make_gate):
     """The reply names the request and says not to repeat the call; approved meanwhile, it runs."""
     gate = make_gate(POLICY)
-    seen: list[str] = []
-
-    @tool
-    async def pause() -> str:
-        """Wait until somebody has looked."""
-        return "looked"
-
     turns = [[call("send", "1", to="bo")], [call("send", "2", to="bo")]]
     graph = agent([sender(effects, "both")], *turns, middleware=[GateMiddleware(gate)])
     messages = step(graph, way)["messages"]
@@ -291,7 +284,7 @@ def test_changed_arguments_need_a_request_of_their_own(way, effects, make_gate):
 def test_a_yes_that_comes_too_late_asks_anew(effects, make_gate):
     """The request has expired: nothing runs, the reason says so, and the new request can be answered."""
     clock = FakeClock()
-    gate = make_gate({"tools": {"send": {"approve": {"when": True, "within": "2h"}}}}, clock=clock)
+    gate = make_gate({"tools": {"send": {"approve": {"within": "2h"}}}}, clock=clock)
     graph = waiting_agent(sender(effects), gate, [call("send", to="bo")])
     (question,) = asked(step(graph, "invoke"))
     clock.advance(3 * 3600)
@@ -427,8 +420,6 @@ with Gate(policy, f"sqlite:///{folder}/l.db") as gate, SqliteSaver.from_conn_str
 def test_a_request_outlives_the_process_that_made_it(effects, tmp_path):
     """With ledger and checkpoints on disk one process asks, another one resumes, and the tool runs once."""
     pytest.importorskip("langgraph.checkpoint.sqlite")
-    from pathlib import Path
-
     here = Path(__file__).parent
     program = f"import sys; sys.path.insert(0, {str(here)!r})\n{PROGRAM}"
     command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)]

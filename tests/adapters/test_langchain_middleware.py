@@ -337,19 +337,18 @@ class StopsAt:
 def test_a_final_refusal_ends_the_run(way, refund, effects, make_gate):
     """The model is not asked again, and each call of the last turn has its answer."""
     gate = make_gate({"tools": {"refund": {}}}, plugins={"fraud": StopsAt()})
-    turn = [
-        call("refund", "a", order="A1"),
-        call("refund", "b", order="evil"),
-        call("refund", "c", order="evil", amount=2),
+    turns = [
+        [call("refund", "a", order="A1")],
+        [call("refund", "b", order="evil"), call("refund", "c", order="evil", amount=2)],
+        [call("refund", "d", order="A4")],
     ]
-    graph = agent(
-        [refund], turn, [call("refund", "d", order="A4")], middleware=[GateMiddleware(gate)]
-    )
+    graph = agent([refund], *turns, middleware=[GateMiddleware(gate)])
     messages = go(graph, way)
     assert effects.all == ["refund A1 1"]
     assert [message.tool_call_id for message in answers(messages)] == ["a", "b", "c"]
-    assert told(messages) == [[], ["objection"], ["objection"]]
-    assert "Stop here" in answers(messages)[1].content
+    # Of the two that are refused, the later one meets a run that is halted already.
+    assert [codes[-1:] for codes in told(messages)] == [[], ["objection"], ["objection"]]
+    assert all("Stop here" in answer.content for answer in answers(messages)[1:])
     assert isinstance(messages[-1], ToolMessage)
 
 

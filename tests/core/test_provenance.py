@@ -71,6 +71,10 @@ SAME = {
     "words with a comma": ("Smith, John", "the file of Smith, John please"),
     "an address as a list": ("12 Main Street, Springfield", "12 Main Street, in Springfield"),
     "a quotation": ("The printer on floor 3 is off", 'Title: "The printer on floor 3 is off"!'),
+    "one word and a point": ("Inc.", "Acme Inc. of Bonn"),
+    "a composed letter": ("Jose\u0301", "for Jos\u00e9"),
+    "a word that ends in a phone number": ("tel:+4930123456", "use tel:+4930123456 now"),
+    "a list with a name": ("b@x.com, Ada <a@x.com>", "b@x.com and Ada (a@x.com)"),
     "a list in a text": ("a@x.com, b@x.com; c@x.com", "a@x.com b@x.com and <c@x.com>"),
     "a list of lines": ("a@x.com\nb@x.com\n", "b@x.com a@x.com"),
     "a list of numbers": ("1001,1002,1003", "orders 1001, 1002 and 1003"),
@@ -113,6 +117,11 @@ def test_phrases_are_for_the_words_of_a_user():
     """Adjacent words of a result are no value unless they are a whole line or a cell."""
     assert traced("John Smith", "tell John Smith about it")
     assert not traced("John Smith", "tell John Smith about it", phrases=False)
+
+
+def test_a_text_is_read_even_if_it_was_a_key():
+    """A key is taken whole only; the same text as a leaf is searched too."""
+    assert traced("A-1042", [{"order A-1042": True}, "order A-1042"])
 
 
 def test_a_phrase_does_not_lead_over_an_address():

@@ -52,6 +52,8 @@ OTHER = {
     "a user before the host": ("https://good.com@evil.com", GOOD),
     "a port before the host": ("https://good.com:80@evil.com/", GOOD),
     "the user of another host": (GOOD, "https://good.com@evil.com"),
+    "another user": ("https://user@good.com/", GOOD),
+    "a backslash in a path": ("https://good.com:443/a\\b", "https://good.com/a\\b"),
     "a backslash before the host": ("https://good.com\\@evil.com/", GOOD),
     "an escaped host": ("https://good.com%2eevil.com/", GOOD),
     "an ideographic point": ("https://good.com\u3002evil.com/", GOOD),
@@ -68,11 +70,14 @@ OTHER = {
     "a path in other case": ("https://good.com/A", "https://good.com/a"),
     "a part of a URL at a comma": ("https://good.com/a", "see https://good.com/a,b"),
     "a part of a URL at a semicolon": ("https://good.com/a", "see https://good.com/a;b"),
+    "a part of a URL in a cell": ("https://good.com/a", "Link: https://good.com/a,b"),
+    "a word in a URL": ("SECRET", "https://good.com/?q=SECRET"),
     "a URL in a URL": ("https://evil.com/", "https://good.com/?to=https://evil.com/"),
     "a bare domain for a URL": (GOOD, "good.com"),
     "a bare domain in a URL": ("good.com", GOOD),
     "a number in a URL": (42, "https://good.com/?id=42"),
     "a number in an id": (1042, "A1042 A-1042 1042A 1042-1 10421 x1042y"),
+    "a number in a hash": (120000, "12e4"),
     "a number with a thousand": (5, "5k"),
     "a part of a number": (500, "pay 1,500 (or ~1,500, x1,500, 1,500k)"),
     "a part of a decimal": (50, "pay 480,50"),
@@ -93,6 +98,7 @@ OTHER = {
     "an IBAN with a wrong digit": ("DE89370400440532013001", "DE89 3704 0044 0532 0130 00"),
     "a shorter IBAN": ("DE8937040044053201300", "DE89 3704 0044 0532 0130 00"),
     "a longer IBAN": ("DE89370400440532013000", "DE89 3704 0044 0532 0130 000"),
+    "an IBAN at the end of an id": ("DE89370400440532013000", "X-DE89370400440532013000"),
     "a group of an IBAN": (3704, "DE89 3704 0044 0532 0130 00"),
     "a group of an IBAN as a word": ("3704", "DE89 3704 0044 0532 0130 00"),
     "a dotless i in an IBAN": ("F\u01312112345600000785", "FI2112345600000785"),
@@ -100,6 +106,7 @@ OTHER = {
     "an amount from a phone": (4930123456, "+4930123456 +49 30 123456"),
     "a group of a phone": (30, "+49 30 123456"),
     "a shorter phone": ("+49301234", "+49 30 1234 5678"),
+    "a phone at the start of an id": ("+4930123456", "+4930123456x +4930123456/x"),
     "a shorter phone, the rest joined": ("+49301234", "+49 30 1234 5678x"),
     "amounts for a phone": ("100020003000", "1000 2000 3000"),
     "words that are not adjacent": ("John Smith", "John met Smith"),
@@ -109,6 +116,7 @@ OTHER = {
     "booleans in a text": ("[true, false]", "x"),
     "an empty list in a text": ("[]", "x"),
     "separators alone": (",;", "x"),
+    "more than a list as JSON": ('["A-1042", {"rm": 1}]', "A-1042"),
     "keys of a text": ('{"rm -rf": null}', "x"),
     "infinity": (math.inf, "inf Infinity"),
     "no number": (math.nan, "nan NaN"),
@@ -122,6 +130,34 @@ OTHER = {
 def test_a_value_that_is_not_there_is_not_traced(value, content):
     """What differs in meaning to any tool is another value, however alike the two look."""
     assert not traced(value, content)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("DE89 3704 0044 0532 0130 01", "i:"),  # the check digits of ...00
+        ("DE543704004405320130001", "i:"),  # the right check digits, a digit too long
+        ("NO07 0601 1117 947", "p:"),  # an IBAN with groups like those of a phone number
+        ("0123 45", "p:"),
+        ("05 and 1234567 and 1000-2000", "p:"),
+        ("lodash@4.17.21 root@localhost", "e:"),
+        ("C://x mailto:x //good.com", "u:https"),
+    ],
+)
+def test_what_only_looks_like_an_address_is_none(text, kind):
+    """A form with a kind is given only to what really is of that kind."""
+    values = found([text, f"see {text} here"]).values
+    assert values
+    assert not [form for form in values if form.startswith(kind)]
+
+
+def test_forms_are_short():
+    """Neither a long exponent nor a long text makes a long form."""
+    assert sought(Decimal("-1.50E+999999999")) == (Sought("-15e999999998", ("n:-15e999999998",)),)
+    assert sought(Decimal("1E-50"))[0].forms == ("n:1e-50",)
+    (atom,) = sought("many words " * 500)
+    assert [len(form) for form in atom.forms] == [66]
+    assert traced("many  words " * 500, "many words " * 500)
 
 
 def test_what_a_message_shows_is_short_and_harmless():
@@ -148,6 +184,8 @@ def test_a_list_of_too_many_elements_in_a_text_is_one_value():
     """A text with 257 elements may match as a whole and is not split."""
     assert len(sought("; ".join(f"A-{n}" for n in range(256)))) == 256
     assert len(sought("; ".join(f"A-{n}" for n in range(257)))) == 1
+    assert len(sought(json.dumps([f"A-{n}" for n in range(256)]))) == 256
+    assert len(sought(json.dumps([f"A-{n}" for n in range(257)]))) == 1
 
 
 def test_deep_nesting_is_read():
@@ -174,12 +212,15 @@ def test_no_more_values_than_promised():
     many = found([f"A-{n}" for n in range(MOST_VALUES + 1)])
     assert (len(few.values), few.complete) == (MOST_VALUES, True)
     assert (len(many.values), many.complete) == (MOST_VALUES, False)
+    both = found([*range(MOST_VALUES - 9), *(f"A-{n}" for n in range(10))])
+    assert (len(both.values), both.complete) == (MOST_VALUES, False)
 
 
-def test_addresses_and_numbers_come_before_words():
+@pytest.mark.parametrize("gap", [" ", "\n"])
+def test_addresses_and_numbers_come_before_words(gap):
     """Much text cannot drive out the values that policies ask for."""
-    words = " ".join(f"word{n}x" for n in range(MOST_VALUES))
-    values, complete = found(f"{words}\nada@example.com 480 +49 30 123456", phrases=True)
+    words = gap.join(f"word{n}x" for n in range(MOST_VALUES))
+    values, complete = found(f"{words}\nto ada@example.com 480 +49 30 123456", phrases=True)
     assert values >= {"e:ada@example.com", "n:480", "p:+4930123456"}
     assert (len(values), complete) == (MOST_VALUES, False)
 

@@ -70,7 +70,12 @@ class Desk:
         self.ledger = ledger or MemoryLedger()
         policy = {"version": 1, "tools": tools, **sections}
         self.gate = Gate(
-            policy, self.ledger, clock=self.clock, ids=counted_ids(), observe=observe, plugins=plugins
+            policy,
+            self.ledger,
+            clock=self.clock,
+            ids=counted_ids(),
+            observe=observe,
+            plugins=plugins,
         )
 
     def ask(self, tool, args=None, *, run="r", tenant="acme", **more):
@@ -209,13 +214,17 @@ def test_order_labels_and_words():
     desk = Desk(tools, flows=[flow])
     refund = {"order": "A-1", "iban": "DE89 3704 0044 0532 0130 00"}
     assert codes(desk.ask("refund", refund)) == ["order", "origin"]
-    desk.do("get_order", {"id": "A-1"}, Succeeded('{"id": "A-1", "iban": "DE89370400440532013000"}'))
+    desk.do(
+        "get_order", {"id": "A-1"}, Succeeded('{"id": "A-1", "iban": "DE89370400440532013000"}')
+    )
     desk.do("refund", refund, turn="2")
     desk.do("mail", {"to": "a"})
     desk.do("search", {"q": 1}, Succeeded("x"), call_id="s1")
     assert codes(desk.ask("mail", {"to": "b"})) == ["flow"]
     other = {"run": "r2", "prompt": "Refund A-1 to FR1420041010050500013M02606, please"}
-    assert codes(desk.ask("refund", {**refund, "iban": "FR14 2004 1010 0505 0001 3M02 606"}, **other))
+    assert codes(
+        desk.ask("refund", {**refund, "iban": "FR14 2004 1010 0505 0001 3M02 606"}, **other)
+    )
     desk.do("get_order", {"id": "A-1"}, Succeeded({"id": "A-1"}), run="r2", call_id="g")
     assert isinstance(desk.ask("get_order", {"id": "A-1"}, run="r2", call_id="g"), Recorded)
     answer = desk.ask("refund", {**refund, "iban": "FR14 2004 1010 0505 0001 3M02 606"}, **other)
@@ -331,7 +340,9 @@ class Objecting:
         if proposal.args.get("claims") == "wrong":
             return [1]
         amount = proposal.args.get("x", 0) * 1_000_000
-        return [Quota("plugin|p|x", "plugin p", "x", amount, 1_000_000, None, "")] if amount else None
+        return (
+            [Quota("plugin|p|x", "plugin p", "x", amount, 1_000_000, None, "")] if amount else None
+        )
 
 
 def test_plugins():
@@ -377,7 +388,10 @@ def test_two_gates_with_different_policies():
 def test_a_gate_that_only_observes():
     """Its entries say what would have been; that is what is derived."""
     limits = [{"budget": "eur", "limit": 50, "per": ["tenant"]}, {"repeat": 2, "per": ["run"]}]
-    tools = {"pay": {"cost": {"eur": "args.eur"}, "once": {"key": "{eur}"}}, "ok": {"approve": True}}
+    tools = {
+        "pay": {"cost": {"eur": "args.eur"}, "once": {"key": "{eur}"}},
+        "ok": {"approve": True},
+    }
     desk = Desk(tools, observe=True, limits=limits)
     for eur in (40, 40, 20, 10, 10, 10, 10, 10):
         desk.do("pay", {"eur": eur})
@@ -399,7 +413,10 @@ def test_threads_on_a_file(tmp_path):
         {"concurrency": 3, "wait": "100ms"},
         {"repeat": 3, "per": ["run"]},
     ]
-    tools = {"pay": {"cost": {"eur": "args.eur"}, "once": {"key": "{key}"}}, "get": {"effect": "read"}}
+    tools = {
+        "pay": {"cost": {"eur": "args.eur"}, "once": {"key": "{key}"}},
+        "get": {"effect": "read"},
+    }
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     with Gate({"version": 1, "tools": tools, "limits": limits}, url) as gate:
 

@@ -13,6 +13,7 @@ from sluicegate import (
     Gate,
     NotExecuted,
     Permit,
+    Policy,
     Proposal,
     Recorded,
     Subject,
@@ -98,6 +99,16 @@ def test_another_key_or_tenant_mends_nothing(other):
     assert len(desk.report().failed) == 1
 
 
+def test_a_key_that_a_newer_policy_cannot_make_is_none():
+    """The journal is older than the policy that is asked: tool and arguments still decide."""
+    desk = Desk()
+    desk.do("pay", Failed("503"), order="A", eur=3)
+    newer = CompiledPolicy(Policy.of({"version": 1, "tools": {"pay": {"once": {"key": "{bill}"}}}}))
+    assert len(report("r", newer, desk.gate.journal, desk.clock.now()).failed) == 1
+    desk.do("pay", order="A", eur=3)
+    assert report("r", newer, desk.gate.journal, desk.clock.now()).failed == ()
+
+
 def test_a_recorded_result_mends_too():
     """Another run has made the identical call meanwhile, and this one was told so."""
     desk = Desk()
@@ -157,6 +168,8 @@ def test_a_request_waits_until_it_is_answered_and_used():
     assert not desk.report().clean
     desk.gate.approve(asked.request_id, by="ann")
     assert [one.state for one in desk.report().waiting] == ["approved"]
+    approved = f"request {asked.request_id} was approved: make the same call again"
+    assert approved in desk.report().render()
     desk.do("ask", what="x")
     report = desk.report()
     assert report.waiting == ()
@@ -338,3 +351,13 @@ def test_a_long_list_is_cut_and_says_so():
     assert "owes 25 calls: log (25×)" in text
     assert "- … and 15 more" in text
     assert len(text.splitlines()) == 13
+
+
+def test_many_names_are_cut_too():
+    """The first line is one line, however many contracts are broken."""
+    contracts = [{"when": "pay", "then": f"log_{number:02}"} for number in range(12)]
+    desk = Desk({"*": {"effect": "idempotent"}}, contracts=contracts)
+    desk.do("pay")
+    first = desk.report().render().splitlines()[0]
+    assert first.startswith("UNFINISHED: run r owes 12 calls: log_00, log_01, ")
+    assert first.endswith("log_09, 2 other tools.")

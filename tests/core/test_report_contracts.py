@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sluicegate import Failed, Gate, MemoryLedger, Permit, Proposal, Subject, Succeeded, Unknown
 from sluicegate.policy.compile import CompiledPolicy
@@ -217,6 +219,15 @@ def test_what_a_sub_agent_did_first_counts(ledger):
     assert desk.owed("a") == [("refund", "send_receipt", {"order": '"A-1"'})]
 
 
+def test_runs_without_a_name_are_in_no_run():
+    """A call with an outermost run and none of its own is inside that one, and nothing else is for it."""
+    desk = Desk(RECEIPT)
+    desk.do("refund", run=None, root="a", order="A-1")
+    desk.do("refund", run=None, order="A-2")
+    desk.do("refund", run="x", order="A-3")
+    assert desk.owed("a") == [("refund", "send_receipt", {"order": '"A-1"'})]
+
+
 # --- patterns ---------------------------------------------------------------------------------------
 
 
@@ -320,7 +331,11 @@ def test_kinds_of_values_are_not_mixed():
     assert desk.report().fulfilled
 
 
-@pytest.mark.parametrize("result", [None, "plain text", {"other": 1}, {"id": None}, object()])
+@pytest.mark.parametrize(
+    "result",
+    [None, "plain text", {"other": 1}, {"id": None}, object(), f'{{"id": {10**40}}}'],
+    ids=["none", "text", "another name", "null", "no JSON", "no canonical form"],
+)
 def test_a_value_that_is_not_there_cannot_be_answered(result):
     """What would have to be matched is not known: owed, with the name of what is missing."""
     desk = Desk({"when": "plan", "then": "apply", "match": {"id": "result.id"}})
@@ -361,6 +376,51 @@ def test_two_long_lists_do_not_explode():
     assert len(desk.owed()) == 1001
 
 
+def test_what_came_to_nothing_before_is_not_told():
+    """A failure in front of the call that asks says nothing about what is owed; a doubt does."""
+    desk = Desk(RECEIPT)
+    desk.do("send_receipt", Failed("503"), order="A-1")
+    desk.do("refund", order="A-1")
+    assert "which was not called after it" in desk.report().owed[0].missing
+    sent = desk.propose("send_receipt", order="A-2")
+    desk.do("refund", order="A-2")
+    desk.gate.settle(sent, Unknown("timeout"))
+    assert f"do not repeat it: have a person reconcile permit {sent.id}" == (
+        desk.report().owed[1].way_out
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["refund", "send_receipt"]),
+            st.sampled_from([["A"], ["B"], ["A", "B"], []]),
+            st.sampled_from([Succeeded("ok"), Failed("no"), Unknown("?"), None]),
+        ),
+        max_size=12,
+    )
+)
+def test_what_is_owed_is_what_its_definition_says(history):
+    """For calls one after another: every order of a call that may have succeeded needs a later success."""
+    desk = Desk(RECEIPT)
+    for tool, orders, outcome in history:
+        permit = desk.propose(tool, order=orders)
+        if outcome is not None:
+            desk.gate.settle(permit, outcome)
+    expected = [
+        {"order": f'"{order}"'}
+        for place, (tool, orders, outcome) in enumerate(history)
+        if tool == "refund" and not isinstance(outcome, Failed)
+        for order in orders
+        if outcome is None
+        or not any(
+            later == "send_receipt" and order in others and isinstance(end, Succeeded)
+            for later, others, end in history[place + 1 :]
+        )
+    ]
+    assert [match for _, _, match in desk.owed()] == expected
+
+
 # --- the words --------------------------------------------------------------------------------------
 
 
@@ -374,7 +434,7 @@ def test_the_text_tells_what_was_refused_and_what_waits():
     assert "was refused 1× (args_invalid)" in desk.report().owed[0].missing
     asked = desk.propose("send_receipt", order="A-1", to="ann")
     (owed,) = desk.report().owed
-    assert f"waits for a person (request {asked.request_id})" in owed.missing
+    assert f"needs a person's yes (request {asked.request_id})" in owed.missing
     assert owed.way_out == "have a person answer, then make the same call again"
     desk.gate.approve(asked.request_id, by="bo")
     running = desk.propose("send_receipt", order="A-1", to="ann")

@@ -16,15 +16,18 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-__all__ = ["Server", "namespace", "shared", "startable"]
+__all__ = ["Proxy", "Server", "namespace", "shared", "startable"]
 
 _numbers = itertools.count()
 
@@ -107,3 +110,83 @@ def shared() -> str:
 def namespace() -> str:
     """One that nothing else uses."""
     return f"test-{os.getpid()}-{time.time_ns():x}-{next(_numbers)}"
+
+
+class Proxy:
+    """
+    A way to a server on which commits go wrong as `fault` says, once each time it is set:
+    "cut before" the server has the commit, "cut after" it has answered, "silence" in place
+    of the answer, or "late": the client is cut off, and the commit goes on when `release`
+    is set.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.target = server.port
+        self.fault: Literal["", "cut before", "cut after", "silence", "late"] = ""
+        self.release = threading.Event()
+        self.arrived = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break all connections."""
+        while self._sockets:
+            _shut(self._sockets.pop())
+
+    def close(self) -> None:
+        self._listening.close()
+        self.release.set()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:
+                    _shut(client)
+                    continue
+                self._sockets += [client, server]
+                for arguments in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=arguments, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        silent = False
+        with suppress(OSError):
+            while data := source.recv(1 << 20):
+                fault = self.fault if b"EVAL" in data else ""
+                if fault:
+                    self.fault = ""
+                if fault == "cut before":
+                    _shut(source)
+                elif fault == "cut after":
+                    _exchanged(target, data)
+                    _shut(source)
+                elif fault == "silence":
+                    _exchanged(target, data)
+                    silent = True
+                elif fault == "late":
+                    _shut(source)
+                    assert self.release.wait(20)
+                    _exchanged(target, data)
+                    self.arrived.set()
+                elif not silent:
+                    target.sendall(data)
+        _shut(source)
+        _shut(target)
+
+
+def _exchanged(server: socket.socket, data: bytes) -> None:
+    """Have the server carry it out; the thread of the other direction loses its reply."""
+    with socket.create_connection(server.getpeername()) as own:
+        own.sendall(data)
+        assert own.recv(1 << 20)
+
+
+def _shut(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,9 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..clock import SystemClock
-from ..considered import Considered
 from ..decision import Decision, Defer, Deny, Permit, Recorded
-from ..explain import Explanation, explain, explain_entry
+from ..explain import Considered, Explanation, explain, explain_entry
 from ..ledger import Ledger, MemoryLedger
 from ..policy.compile import CompiledPolicy
 from ..policy.model import Policy
@@ -26,6 +26,9 @@ from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger, location, 
 from .terminal import NO, Json, WrongUse, answering, moment, plain, print_json, screen
 
 __all__ = ["decision_word", "explain_call"]
+
+_WIDE: Final = 140
+"""Columns from which on there is room for what is in the messages anyway."""
 
 STYLES: Final[Mapping[str, str]] = {
     "passes": "green",
@@ -44,8 +47,8 @@ def explain_call(
         str | None, typer.Argument(metavar="TOOL", help="The tool that would be called.")
     ] = None,
     args: Annotated[
-        str, typer.Option("--args", metavar="JSON", help="Its arguments, as a JSON object.")
-    ] = "{}",
+        str | None, typer.Option(metavar="JSON", help="Its arguments, as a JSON object.")
+    ] = None,
     tenant: Annotated[str | None, typer.Option(help="For which tenant.")] = None,
     user: Annotated[str | None, typer.Option(help="For which user.")] = None,
     agent: Annotated[str | None, typer.Option(help="By which agent.")] = None,
@@ -78,24 +81,26 @@ def explain_call(
       sluicegate explain --entry 1042
     """
     with answering(as_json):
-        given = [name for name, value in (("TOOL", tool), ("--proposal", proposal), ("--entry", entry)) if value is not None]  # fmt: skip
-        if len(given) != 1:
-            told = " and ".join(given) or "none of them"
-            raise WrongUse(
-                f"explain takes one of TOOL, --proposal and --entry, and there is {told}",
-                "`sluicegate explain --help` has examples",
-            )
-        who = Who(tenant=tenant, user=user, agent=agent, roles=tuple(role or ()))
+        own = {"--args": args, "--call-id": call_id, "--prompt": prompt}
+        whose = {"--tenant": tenant, "--user": user, "--agent": agent, "--role": role, "--run": run}
+        _one_of({"TOOL": tool, "--proposal": proposal, "--entry": entry})
         if entry is not None:
+            _without("--entry", {**own, **whose})
+            url: str | None
             url, books = existing_ledger(ledger, policy)
-            found = explain_entry(books.entries(), entry)
+            with closing(books):
+                found = explain_entry(books.entries(), entry)
         else:
-            call = _proposed(tool, args, call_id, prompt) if tool else _whole(str(proposal))
+            if tool is None:
+                _without("--proposal", own)
+            call = _whole(str(proposal)) if tool is None else _call(tool, args, call_id, prompt)
+            who = Who(tenant=tenant, user=user, agent=agent, roles=tuple(role or ()))
+            asked = call.proposal(who, run)
             compiled = CompiledPolicy(Policy.load(policy_file(policy)))
             url, books = _books(ledger, policy)
-            now = max(SystemClock().now(), books.floor)
-            found = explain(compiled, books, call.proposal(who, run), now)
-        books.close()
+            with closing(books):
+                now = max(SystemClock().now(), books.floor)
+                found = explain(compiled, books, asked, now)
         if as_json:
             print_json(_json(found, policy, url))
         else:
@@ -109,8 +114,28 @@ def decision_word(decision: Decision) -> str:
     return type(decision).__name__.lower()
 
 
-def _proposed(tool: str, args: str, call_id: str | None, prompt: str | None) -> Proposed:
-    return Proposed(tool=tool, args=from_json(args, "--args"), call_id=call_id, prompt=prompt)
+def _one_of(given: Mapping[str, object]) -> None:
+    there = [name for name, value in given.items() if value is not None]
+    if len(there) != 1:
+        raise WrongUse(
+            f"explain takes one of TOOL, --proposal and --entry, not {' and '.join(there) or 'none'}",
+            "`sluicegate explain --help` has examples",
+        )
+
+
+def _without(whole: str, given: Mapping[str, object]) -> None:
+    """What is in the proposal already cannot be said again beside it."""
+    there = [name for name, value in given.items() if value is not None]
+    if there:
+        raise WrongUse(
+            f"{whole} has a proposal of its own, so {there[0]} says nothing", "leave it out"
+        )
+
+
+def _call(tool: str, args: str | None, call_id: str | None, prompt: str | None) -> Proposed:
+    return Proposed(
+        tool=tool, args=from_json(args or "{}", "--args"), call_id=call_id, prompt=prompt
+    )
 
 
 def _whole(place: str) -> Proposed:
@@ -175,7 +200,9 @@ def _show(found: Explanation, url: str | None) -> None:
         head.append(f", journal entry {found.entry}", "dim")
     out.print(head)
     if url is None and found.entry is None:
-        out.print(Text("There is no ledger yet: explained as if nothing had happened.", style="dim"))
+        out.print(
+            Text("There is no ledger yet: explained as if nothing had happened.", style="dim")
+        )
     _table(out, found)
 
 
@@ -183,15 +210,16 @@ def _table(out: Console, found: Explanation) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", border_style="dim")
     table.add_column("says", no_wrap=True)
     table.add_column("rule", overflow="fold", max_width=34)
-    table.add_column("found", overflow="fold", max_width=16)
-    table.add_column("allowed", overflow="fold", max_width=16)
+    wide = out.width >= _WIDE
+    if wide:
+        table.add_column("found", overflow="fold", max_width=24)
+        table.add_column("allowed", overflow="fold", max_width=24)
     table.add_column("why", overflow="fold", ratio=1)
     for rule in found.rules:
         table.add_row(
             Text(rule.verdict, style=STYLES[rule.verdict]),
             plain(rule.rule),
-            plain(rule.value or ""),
-            plain(rule.limit or ""),
+            *([plain(rule.value or ""), plain(rule.limit or "")] if wide else []),
             Text(plain(rule.message), style="dim" if rule.verdict == "skipped" else ""),
         )
     out.print(table)

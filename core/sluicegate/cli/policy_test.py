@@ -26,7 +26,7 @@ from ..testing.clock import FakeClock, counted_ids
 from .explain import decision_word
 from .proposed import Proposed, Who, read
 from .sources import DEFAULT, policy_file
-from .terminal import NO, Json, WrongUse, answering, plain, print_json, screen
+from .terminal import NO, Json, answering, plain, print_json, screen
 
 __all__ = ["Suite", "policy_test", "results"]
 
@@ -119,10 +119,12 @@ def policy_test(
     policy: Annotated[
         Path | None,
         typer.Option(
-            "--policy", "-p", metavar="FILE",
+            "--policy",
+            "-p",
+            metavar="FILE",
             help="The policy.  [default: what the tests name, or sluicegate.yaml]",
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -155,9 +157,7 @@ def policy_test(
         failed = [result for result in found if result.problem]
         if as_json:
             told = [_json(result) for result in found]
-            print_json(
-                {"ok": not failed, "file": str(file), "policy": str(chosen), "tests": told}
-            )
+            print_json({"ok": not failed, "file": str(file), "policy": str(chosen), "tests": told})
         else:
             _show(found, len(failed))
         if failed:
@@ -173,9 +173,7 @@ def results(suite: Suite, policy: Policy) -> Iterator[Result]:
         clock = FakeClock() if suite.now is None else FakeClock(suite.now)
         facts = {**suite.facts, **test.facts}
         plugins = {name: _Knows(value) for name, value in facts.items()}
-        with Gate(
-            policy, MemoryLedger(), clock=clock, ids=counted_ids(), plugins=plugins
-        ) as gate:
+        with Gate(policy, MemoryLedger(), clock=clock, ids=counted_ids(), plugins=plugins) as gate:
             yield _Bench(gate, clock, suite, test).result()
 
 

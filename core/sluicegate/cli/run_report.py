@@ -135,7 +135,8 @@ def _table(tallies: Sequence[Tally]) -> Table:
     names = [name for name in COUNTS if any(getattr(tally, name) for tally in tallies)]
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for tally in tallies[:_MOST_ROWS]:
+    # What ran comes first: a model can make up any number of names.
+    for tally in sorted(tallies, key=lambda tally: not tally.permitted)[:_MOST_ROWS]:
         numbers = [str(getattr(tally, name) or "-") for name in names]
         table.add_row(plain(tally.tool[:_LONGEST_NAME]), *numbers)
     if len(tallies) > _MOST_ROWS:

@@ -10,15 +10,16 @@
 --       4 its record afterwards, or - if the batch changes nothing
 --       5 the batch's time     6 how far it may be from the server's, or -1: the floor is exact
 --       7 the floor, as the client knows it        8 for how long to take the turn, if at all
---       9… five counts, and then what they count: cells read, permits read (key, stamp),
---          cells written, permits written (key, value), entries (number, prev, hash, body)
+--       9… seven counts, and then what they count: names of cells read, names of permits
+--          read, cells set and cells removed, permits set and permits removed, entries;
+--          stamps follow the names that were read, values those that are set
 -- Times are in microseconds. An empty stamp or value means that there is none.
 
 local PART = 4000 -- Lua can hand over some 8000 values at once
 local meta, cells, permits, journal, index = unpack(KEYS)
 local id, writer, known, record = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local at, tolerance, floor_known = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local lease, place = tonumber(ARGV[8]), 14
+local lease, place = tonumber(ARGV[8]), 16
 
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]
@@ -42,22 +43,18 @@ end
 
 -- What of the keys that were read is not as the client knew it: positions and values.
 local function differing(kind, count)
-  local names, stamps, different = {}, {}, {}
-  for i = 1, count do
-    names[i], stamps[i] = ARGV[place], ARGV[place + 1]
-    place = place + 2
-  end
-  for first = 1, count, PART do
-    local values = redis.call('HMGET', kind, unpack(names, first, math.min(first + PART - 1, count)))
+  local different, stamps = {}, place + count
+  for first = 0, count - 1, PART do
+    local values = redis.call('HMGET', kind, unpack(ARGV, place + first, place + math.min(first + PART, count) - 1))
     for i, value in ipairs(values) do
-      local stamp = stamps[first + i - 1]
-      value = value or ''
-      if (stamp == '' and value ~= '') or string.sub(value, 1, #stamp) ~= stamp then
-        different[#different + 1] = first + i - 2
-        different[#different + 1] = value
+      local stamp = ARGV[stamps + first + i - 1]
+      if value and (stamp == '' or string.find(value, stamp, 1, true) ~= 1) or not value and stamp ~= '' then
+        different[#different + 1] = first + i - 1
+        different[#different + 1] = value or ''
       end
     end
   end
+  place = stamps + count
   return different
 end
 
@@ -73,54 +70,39 @@ if #other_cells > 0 or #other_permits > 0 or not in_time then
 end
 if record == '-' then return {'ok', now, floor} end
 
-local function write(kind, count)
-  local set, removed = {}, {}
-  for _ = 1, count do
-    local name, value = ARGV[place], ARGV[place + 1]
-    place = place + 2
-    if value == '' then
-      removed[#removed + 1] = name
-    else
-      set[#set + 1] = name
-      set[#set + 1] = value
-    end
+local function each_part(command, kind, count)
+  for first = 0, count - 1, PART do
+    redis.call(command, kind, unpack(ARGV, place + first, place + math.min(first + PART, count) - 1))
   end
-  for first = 1, #set, PART do
-    redis.call('HSET', kind, unpack(set, first, math.min(first + PART - 1, #set)))
-  end
-  for first = 1, #removed, PART do
-    redis.call('HDEL', kind, unpack(removed, first, math.min(first + PART - 1, #removed)))
-  end
+  place = place + count
 end
 
-local new_cells, new_permits, entries = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-local changes = place
-place = changes + 2 * (new_cells + new_permits)
+-- The entries come last, and are written first: nothing but adding them can still be refused.
+local sets, removals = {tonumber(ARGV[11]), tonumber(ARGV[13])}, {tonumber(ARGV[12]), tonumber(ARGV[14])}
+local entries, changes = tonumber(ARGV[15]), place
+place = changes + 2 * (sets[1] + sets[2]) + removals[1] + removals[2]
 local order, places, head = tonumber(kept[4] or 0), {}, nil
-for _ = 1, entries do
+for i = 1, entries do
   order = order + 1
-  local number, prev, hash, body = ARGV[place], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3]
-  place = place + 4
+  local number, hash = ARGV[place], ARGV[place + 2]
   local name = string.format('%.0f', order)
-  redis.call('XADD', journal, name .. '-0', 'n', number, 'p', prev, 'h', hash, 'b', body)
-  places[#places + 1] = number
-  places[#places + 1] = name
-  head = number .. ' ' .. hash
+  redis.call('XADD', journal, name .. '-0', 'n', number, 'p', ARGV[place + 1], 'h', hash, 'b', ARGV[place + 3])
+  places[2 * i - 1], places[2 * i] = number, name
+  place = place + 4
+  if i == entries then head = number .. ' ' .. hash end
 end
-if entries > 0 then
-  redis.call('HSET', index, unpack(places))
-  floor = math.max(floor, at)
+for first = 1, #places, PART do
+  redis.call('HSET', index, unpack(places, first, math.min(first + PART - 1, #places)))
 end
 place = changes
-write(cells, new_cells)
-write(permits, new_permits)
+for i, kind in ipairs({cells, permits}) do
+  each_part('HSET', kind, 2 * sets[i])
+  each_part('HDEL', kind, removals[i])
+end
 local news = {'HSET', meta, writer, record}
 if head then
-  for _, value in ipairs({
-    'floor', string.format('%.0f', floor), 'count', string.format('%.0f', order), 'head', head,
-  }) do
-    news[#news + 1] = value
-  end
+  floor = math.max(floor, at)
+  news = {'HSET', meta, writer, record, 'floor', string.format('%.0f', floor), 'count', places[#places], 'head', head}
 end
 if turn ~= '' then
   news[#news + 1] = 'turn'

@@ -82,9 +82,7 @@ def numbers_written(word: str) -> tuple[str, ...]:
     if len(word) > _LONGEST:
         return ()
     match = _WRITTEN.fullmatch(word)
-    if not match or (match[1] and match[2]):
-        return ()
-    return readings(match[1] + match[2] + match[3])
+    return readings(match[1] + match[2] + match[3]) if match else ()
 
 
 def _machine(text: str) -> str | None:

@@ -116,14 +116,14 @@ def runs_of(tokens: list[str]) -> Iterator[str]:
 
 
 def _parts(token: str) -> Iterator[str]:
-    """*token* without the punctuation around it; then, unless it is a number, what it joins."""
+    """*token* without the punctuation around it, and then what it joins."""
     core = _bare(token)
     if not core:
         return
     yield core
     if core[0] in "#@" and len(core) > 1:
         yield core[1:]
-    pieces: list[str] = [] if numbers_written(core) else _PIECES.split(core, _MOST_PIECES)
+    pieces = _PIECES.split(core, _MOST_PIECES)
     for piece in filter(None, map(_bare, pieces[:_MOST_PIECES])):
         named = _NAMED.fullmatch(piece)
         value = _bare(named[1]) if named else piece

@@ -136,7 +136,7 @@ def _elements(text: str) -> list[Sought]:
     if listed is not None:
         return [atom for element in listed for atom in _leaf(element)]
     pieces = _pieces(text)
-    usable = 0 < len(pieces) <= _MOST_ELEMENTS and _of_one_kind(pieces)
+    usable = len(pieces) <= _MOST_ELEMENTS and _of_one_kind(pieces)
     return [atom for piece in pieces for atom in _element(piece)] if usable else []
 
 

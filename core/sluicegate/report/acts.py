@@ -75,7 +75,7 @@ class Act(NamedTuple):
             state=self.state,
             entry=self.entry,
             at=self.began[0],
-            run=str(self.said["run"]),
+            run=self.said["run"],
             permit=str(self.content.get("permit", "")),
             error=self.error,
         )
@@ -117,7 +117,7 @@ class Acts:
 
     def _ours(self, said: Mapping[str, Any]) -> bool:
         ours = said["root"] == self._run or said["run"] == self._run or said["parent"] in self._runs
-        if ours:
+        if ours and said["run"] is not None:  # without one it is around nothing
             self._runs.add(said["run"])
         return ours
 

@@ -24,7 +24,8 @@ _MOST: Final = 1000
 """So many values of one call are matched; for more of them one is owed that says so."""
 
 _DONE: Final = frozenset({"succeeded", "recorded"})
-_ASKING: Final = frozenset({"succeeded", "unknown", "open"})
+_DOUBTFUL: Final = frozenset({"unknown", "open"})
+_ASKING: Final = _DOUBTFUL | {"succeeded"}
 
 
 def owed(contracts: Sequence[Contract], acts: Sequence[Act]) -> Iterator[Owed]:
@@ -125,7 +126,8 @@ class _Terms:
                 f"asks for {wanted} if it took effect, which nobody knows",
                 "have a person reconcile it, then do what is owed",
             )
-        return f"asks for {wanted}, which {_history(act, tries)}", _way_out(tries, wanted)
+        told = _telling(act, tries)
+        return f"asks for {wanted}, which {_history(tries, told)}", _way_out(told, wanted)
 
     def _in_words(self, row: Row | None) -> str:
         told = [
@@ -146,16 +148,24 @@ def _narrower(pattern: str, other: str) -> bool:
 # --- what was tried ------------------------------------------------------------------------------
 
 
-def _history(act: Act, tries: Sequence[Act]) -> str:
+def _telling(act: Act, tries: Sequence[Act]) -> list[Act]:
+    """Those of *tries* that matter: what came to nothing before *act* had ended does not."""
+    ended = act.ended or act.began
+    return [
+        one for one in tries if one.state in _DOUBTFUL or one.state in _DONE or one.began > ended
+    ]
+
+
+def _history(tries: Sequence[Act], telling: Sequence[Act]) -> str:
     """What there is in place of the call that is owed, in words."""
-    if not tries:
-        return "was never called"
+    if not telling:
+        return "was not called after it" if tries else "was never called"
     told: list[str] = []
-    early = sum(one.state in _DONE for one in tries)
+    early = sum(one.state in _DONE for one in telling)
     if early:
         told.append(f"succeeded {early}×, but began before this one had ended")
     for state in ("failed", "unknown", "open", "refused", "deferred", "watched"):
-        found = [one for one in tries if one.state == state]
+        found = [one for one in telling if one.state == state]
         if found:
             told.append(_state(state, found))
     return ", ".join(told)
@@ -173,7 +183,7 @@ def _state(state: str, found: Sequence[Act]) -> str:
     if state == "refused":
         return f"was refused {len(found)}× ({', '.join(last.codes)})"
     if state == "deferred":
-        return f"waits for a person (request {last.content['request']})"
+        return f"needs a person's yes (request {last.content['request']})"
     return f"was only watched {len(found)}×"
 
 

@@ -42,7 +42,7 @@ class Call:
     state: State
     entry: int
     at: int
-    run: str
+    run: str | None
     permit: str = ""
     error: str = ""
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
 
 from ...errors import LedgerError
 from ..base import Answer, Request
@@ -17,6 +16,7 @@ from .address import Address
 from .books import Chain, Change, PostgresBooks, kept
 from .line import Late, Line, connected, trouble
 from .locks import Locks
+from .statement import Statement, identifier
 
 __all__ = ["Lane", "Undecided", "Withdrawn"]
 
@@ -60,9 +60,9 @@ class Lane:
         self._line: Line | None = None
         self._chain: Chain | None = None
         self._durable = address.durability == "power"
-        name = sql.Identifier(address.namespace)
+        name = identifier(address.namespace)
         self._say = {
-            text: sql.SQL(text).format(ns=name)
+            text: Statement(text, ns=name)
             for text in (_BEGIN, _END, _ROLLBACK, _BODY, _ENLIST, _RETURN, _RELEASE, _WRITTEN)
         }
 
@@ -109,7 +109,7 @@ class Lane:
         keys = [kept(key) for key in locks.kept]
         permit = None if locks.permit is None else kept(locks.permit)
         given = (patience, self._durable, locks.numbers, locks.sharing, keys, permit)
-        ((now, since, cells, expires, entry),) = line.rows(self._say[_BEGIN], given)
+        ((now, since, cells, expires, entry),) = line.rows(self._say[_BEGIN], *given)
         out = None if entry is None else (expires, entry)
         floor = max(self.floor, since or 0)
         books = PostgresBooks(locks, chain, floor, cells, out, lambda number: self._body(line, number))
@@ -128,7 +128,7 @@ class Lane:
 
     def _commit(self, line: Line, change: Change, answer: Answer, until: float) -> None:
         try:
-            line.rows(self._say[_END], change)
+            line.rows(self._say[_END], *change)
         except psycopg.Error as error:
             if not line.broken:
                 raise  # the server said no: nothing was committed
@@ -146,7 +146,7 @@ class Lane:
         while time.monotonic() < until:
             try:
                 line = self._connected(until)
-                found = line.rows(self._say[_WRITTEN], (number,))
+                found = line.rows(self._say[_WRITTEN], number)
                 return found == [(change.hash,)]
             except (psycopg.Error, LedgerError):
                 self.drop()
@@ -168,17 +168,17 @@ class Lane:
 
     def _find_end(self, line: Line, chain: Chain) -> None:
         """A transaction of ours may be under way still, or may have been committed unseen: wait for it."""
-        ((seq, last),) = line.rows(self._say[_RETURN], (chain.number,))
+        ((seq, last),) = line.rows(self._say[_RETURN], chain.number)
         self._chain = chain._replace(seq=seq, hash=last)
 
     def _enlisted(self, line: Line) -> Chain:
-        ((number, name, seq, last, floor),) = line.rows(self._say[_ENLIST], (uuid.uuid4().hex,))
+        ((number, name, seq, last, floor),) = line.rows(self._say[_ENLIST], uuid.uuid4().hex)
         self.floor = max(self.floor, floor)
         self._chain = Chain(number, name, seq, last)
         return self._chain
 
     def _body(self, line: Line, number: int) -> str:
-        found = line.rows(self._say[_BODY], (number,))
+        found = line.rows(self._say[_BODY], number)
         if not found:
             raise LedgerError(f"the journal has no entry {number}; see `sluicegate journal verify`")
         body: str = found[0][0]
@@ -205,7 +205,7 @@ class Lane:
             chain, self._chain = self._chain, None
             try:
                 self._line.until = time.monotonic() + 1
-                self._line.rows(self._say[_RELEASE], (chain.number, chain.seq, chain.hash))
+                self._line.rows(self._say[_RELEASE], chain.number, chain.seq, chain.hash)
             except psycopg.Error:
                 pass  # it counts as given up in a day
         self.drop()

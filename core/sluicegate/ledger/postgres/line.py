@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from ...errors import LedgerError
 from .address import Address
+from .statement import Statement
 
 __all__ = ["Late", "Line", "connected", "trouble"]
 
@@ -60,10 +60,10 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
         lost = (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
         return self.closed or self.pgconn.transaction_status in lost
 
-    def rows(self, statements: sql.Composed, given: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """Carry out *statements*; the rows of the last one that has any."""
-        cursor = psycopg.ClientCursor(self)
-        cursor.execute(statements, given)
+    def rows(self, statement: Statement, *given: Any) -> list[tuple[Any, ...]]:
+        """Carry out *statement*; the rows of the last part that has any."""
+        cursor = self.cursor()
+        cursor.execute(statement.given(given, self.pgconn))
         found: list[tuple[Any, ...]] = []
         while True:
             if cursor.description is not None:

@@ -9,7 +9,6 @@ from threading import Lock
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
 
 from ...claims import Cell
 from ...errors import LedgerError
@@ -18,6 +17,7 @@ from ..base import Out
 from .address import Address
 from .books import kept, restored
 from .line import Late, Line, connected, trouble
+from .statement import Statement, identifier
 
 __all__ = ["Reading"]
 
@@ -52,9 +52,9 @@ class Reading:
         self._guard = Lock()
         self._line: Line | None = None
         self._closed = False
-        name = sql.Identifier(address.namespace)
+        name = identifier(address.namespace)
         said = (_CELL, _CELLS, _OUT, _BODY, _SETTLED, _ENTRIES, _HEAD, _HEADS, _FLOOR)
-        self._say = {text: sql.SQL(text).format(ns=name) for text in said}
+        self._say = {text: Statement(text, ns=name) for text in said}
 
     def cell(self, key: str) -> Cell:
         """One cell, as it is now."""
@@ -149,7 +149,7 @@ class Reading:
         if self._line is None:
             self._line = connected(self._address)
         self._line.until = time.monotonic() + self._address.timeout
-        return self._line.rows(self._say[text], given)
+        return self._line.rows(self._say[text], *given)
 
     def _drop(self) -> None:
         line, self._line = self._line, None

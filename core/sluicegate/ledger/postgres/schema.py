@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from psycopg import sql
 
 from ...errors import LedgerError
 from .address import Address
 from .line import Line, connected, trouble
 from .locks import lane_of, lock_of
+from .statement import Statement, identifier
 
 __all__ = ["prepare"]
 
 VERSION: Final = 1
 _SCHEMA: Final = Path(__file__).with_name("schema.sql")
 
-_THERE: Final = "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = {name}"
-_VERSIONED: Final = "SELECT to_regclass({table}) IS NOT NULL"
+_THERE: Final = "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s"
+_VERSIONED: Final = "SELECT to_regclass(%s) IS NOT NULL"
 _VERSION: Final = "SELECT max(version) FROM {ns}.versions"
 _SETTINGS: Final = """
 SELECT current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes')
@@ -54,7 +54,7 @@ def prepare(address: Address) -> None:
 
 
 def _inspect(line: Line, address: Address) -> None:
-    ((encoding, fsync, pages),) = line.rows(sql.Composed([sql.SQL(_SETTINGS)]))
+    ((encoding, fsync, pages),) = line.rows(Statement(_SETTINGS))
     if encoding != "UTF8":
         raise LedgerError(
             f"{address} has the encoding {encoding}; create a database with ENCODING 'UTF8'"
@@ -68,10 +68,9 @@ def _inspect(line: Line, address: Address) -> None:
 
 def _version(line: Line, address: Address) -> int | None:
     """The schema version of the namespace, None if there is nothing."""
-    table = sql.SQL(_VERSIONED).format(table=sql.Literal(f"{address.namespace}.versions"))
-    if line.rows(table) != [(True,)]:
+    if line.rows(Statement(_VERSIONED), f"{address.namespace}.versions") != [(True,)]:
         return None
-    ((version,),) = line.rows(sql.SQL(_VERSION).format(ns=sql.Identifier(address.namespace)))
+    ((version,),) = line.rows(Statement(_VERSION, ns=identifier(address.namespace)))
     found: int | None = version
     return found or 0
 
@@ -84,17 +83,16 @@ def _make(line: Line, address: Address) -> int:
             f"the ledger {address} has no tables; open it once without migrate=no, as a role that may "
             "create them"
         )
-    begin = sql.SQL("BEGIN; SELECT pg_advisory_xact_lock({lock})")
-    line.rows(begin.format(lock=sql.Literal(lock_of(name, "versions"))))
+    line.rows(Statement("BEGIN; SELECT pg_advisory_xact_lock(%s)"), lock_of(name, "versions"))
     try:
         version = _version(line, address)
         if version is None:
-            if not line.rows(sql.SQL(_THERE).format(name=sql.Literal(name))):
-                line.rows(sql.SQL("CREATE SCHEMA {ns}").format(ns=sql.Identifier(name)))
-            text = sql.SQL(_SCHEMA.read_text("utf-8"))
-            line.rows(text.format(ns=sql.Identifier(name), lane=sql.Literal(lane_of(name))))
+            if not line.rows(Statement(_THERE), name):
+                line.rows(Statement("CREATE SCHEMA {ns}", ns=identifier(name)))
+            tables = _SCHEMA.read_text("utf-8")
+            line.rows(Statement(tables, ns=identifier(name), lane=str(lane_of(name))))
             version = VERSION
-        line.rows(sql.Composed([sql.SQL("COMMIT")]))
+        line.rows(Statement("COMMIT"))
     except psycopg.errors.InsufficientPrivilege as error:
         raise LedgerError(
             f"the ledger {address} has no tables, and this role may not create them: "

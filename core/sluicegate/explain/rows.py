@@ -1,82 +1,31 @@
-"""From a request to the ledger, looked at before it is carried out, to one row for each rule."""
+"""One row for each rule that concerns a call, from what it finds and what was decided."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .amount import shown
-from .claims import Cell, Claim, Halts, Hold, Labels, Refusal, Repeat, Replay, Run, Standing, Taken
-from .claims import Traced, Turns
-from .claims.approval import state_of
+from ..amount import Micros, shown
+from ..claims import Cell, Halts, Refusal, Repeat, Replay, Run, Standing, Turns
+from ..claims.approval import state_of
+from ..decision import Decision, Defer, Deny, Permit, Reason
+from ..evaluate import Allowed, Verdict
+from ..glob import matches
+from ..policy.limits import Budget, Depth
+from ..policy.limits import Repeat as RepeatLimit
+from ..policy.rules import ToolRule
+from ..proposal import Proposal, Subject
 from .considered import Considered, RuleVerdict, found
-from .decision import Decision, Defer, Deny, Permit, Reason
-from .evaluate import Allowed, Verdict
-from .glob import matches
-from .ledger.base import Claiming
-from .ledger.overlay import Overlay
-from .policy.limits import Budget, Depth
-from .policy.limits import Repeat as RepeatLimit
-from .policy.rules import ToolRule
-from .proposal import Proposal, Subject
+from .look import Look, Looked
 
 if TYPE_CHECKING:
-    from .policy.compile import CompiledPolicy
-    from .policy.tool import Tool
+    from ..policy.compile import CompiledPolicy
+    from ..policy.tool import Tool
 
-__all__ = ["Case", "Look", "look", "rows"]
+__all__ = ["Case", "rows"]
 
 _ASKING: Final = frozenset({"approval_required", "approval_expired"})
-
-
-class Looked(NamedTuple):
-    """One claim with what it finds, and what it would answer."""
-
-    claim: Claim
-    cells: Sequence[Cell]
-    answer: Taken
-
-    @property
-    def rule(self) -> str | None:
-        """The rule that it comes from; labels are no rule that could refuse."""
-        return None if isinstance(self.claim, Labels) else self.claim.rule
-
-
-class Look(NamedTuple):
-    """A request to the ledger at the moment before it is carried out."""
-
-    request: Claiming
-    at: int
-    standing: tuple[tuple[Standing, Cell, Refusal | None], ...]
-    claims: tuple[Looked, ...]
-    asked: Cell
-
-
-def look(request: Claiming, books: Overlay) -> Look:
-    """What *request* will find in *books*; nothing is changed."""
-    at = max(books.floor, request.now)
-    hold = Hold(request.permit, at, at + request.lease, request.binding)
-    standing = tuple(
-        (each, cell, each.meet(cell, at)[1])
-        for each in request.standing
-        for cell in (books.cell(each.key),)
-    )
-    taken: dict[str, Cell] = {}
-    claims: list[Looked] = []
-    for claim in request.claims:
-        if isinstance(claim, Traced):
-            cells: list[Cell] = [books.cell(key) for key in claim.keys]
-            claims.append(Looked(claim, cells, claim.trace(cells)))
-            continue
-        key = claim.key
-        cell = taken[key] if key in taken else books.cell(key)
-        answer = claim.take(cell, hold)
-        if type(answer) is tuple:
-            taken[key] = answer
-        claims.append(Looked(claim, (cell,), answer))  # type: ignore[arg-type]
-    asked = None if request.approval is None else books.cell(request.approval.key)
-    return Look(request, at, standing, tuple(claims), asked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +99,14 @@ def rows(case: Case) -> tuple[Considered, ...]:
     told = {(row.rule, row.message) for row in made if row.verdict in ("refuses", "asks")}
     for reason in case.reasons:  # whatever else the decision says must not be missing here
         if (reason.rule, reason.message) not in told:
-            asks = reason.code in _ASKING
-            made.append(
-                Considered(
-                    rule=reason.rule, kind=reason.code.replace("_", " "), message=reason.message,
-                    verdict="asks" if asks else "refuses",
-                )  # fmt: skip
-            )
+            made.append(_other(reason))
     return tuple(made)
+
+
+def _other(reason: Reason) -> Considered:
+    verdict: RuleVerdict = "asks" if reason.code in _ASKING else "refuses"
+    kind = reason.code.replace("_", " ")
+    return Considered(rule=reason.rule, kind=kind, verdict=verdict, message=reason.message)
 
 
 # --- what stands for every call -------------------------------------------------------------------
@@ -203,7 +152,9 @@ def _stands(each: Standing, cell: Cell) -> tuple[str, str, str | None, str | Non
 
 def _policy(case: Case) -> Iterator[Considered]:
     proposal, rule = case.proposal, case.rule
-    entry = "it has an entry" if rule is None else f"the entry {rule.rule.partition('.')[2]} is for it"
+    entry = (
+        "it has an entry" if rule is None else f"the entry {rule.rule.partition('.')[2]} is for it"
+    )
     no_plugin = None if case.verdict is not None or rule is None else "a plugin failed before"
     yield from case.told("tools", "tool", entry, value=proposal.tool, why=no_plugin)
     if rule is None:
@@ -222,7 +173,7 @@ def _policy(case: Case) -> Iterator[Considered]:
 
 def _who(case: Case, rule: ToolRule) -> Iterator[Considered]:
     why = case.skips()
-    if case.proposal.tools:
+    if case.proposal.tools and case.proposal.run is None:  # otherwise it stands with the run
         lists = "; ".join(", ".join(names) or "no tools" for names in case.proposal.tools)
         message = "the task may call it"
         tool = case.proposal.tool
@@ -263,7 +214,9 @@ def _conditions(case: Case, rule: ToolRule, entry: Tool) -> Iterator[Considered]
     if rule.when is not None:
         message = f"`{rule.when.source}` is true"
         yield from case.told(f"{where}.when", "when", message, limit=rule.when.source, why=why)
-    costs = case.verdict.costs if type(case.verdict) is Allowed else {}
+    costs: Mapping[str, Micros] = {}
+    if isinstance(case.verdict, Allowed):
+        costs = case.verdict.costs
     for name, expression in rule.costs:
         value = shown(costs[name]) if name in costs else None
         message = f"it costs {value or expression.source} {name}"
@@ -290,14 +243,15 @@ def _claims(case: Case, rule: ToolRule, entry: Tool) -> Iterator[Considered]:
             yield _claimed(case, place, each)
         if not found_here:
             yield from case.told(place, kind, message, value=value, limit=limit, why=why)
-    for place, others in looked.items():  # labels, and claims of plugins
+    for name, others in looked.items():  # labels, and claims of plugins
         for each in others:
-            yield _claimed(case, place or f"{rule.rule}.labels", each)
+            yield _claimed(case, name or f"{rule.rule}.labels", each)
 
 
 def _claimed(case: Case, rule: str, looked: Looked) -> Considered:
     finding = found(looked.claim, looked.cells, case.look.at)
-    answer, message, verdict = looked.answer, finding.message, "passes"
+    answer, message = looked.answer, finding.message
+    verdict: RuleVerdict = "passes"
     if isinstance(answer, Replay):
         message = f"the same call succeeded before (journal entry {answer.entry}): its result is shown again"
     elif isinstance(answer, Refusal):
@@ -306,7 +260,7 @@ def _claimed(case: Case, rule: str, looked: Looked) -> Considered:
         if answer.ask and isinstance(case.decision, Permit):
             verdict, message = "passes", f"a person has said yes, although {message}"
     return Considered(
-        rule=rule, kind=finding.kind, verdict=verdict, message=message,  # type: ignore[arg-type]
+        rule=rule, kind=finding.kind, verdict=verdict, message=message,
         value=finding.value, limit=finding.limit, left=finding.left,
     )  # fmt: skip
 
@@ -338,7 +292,9 @@ def _rules(case: Case, rule: ToolRule, entry: Tool) -> Iterator[_Place]:
         if getattr(entry, name) is not None:
             yield _Place(f"{where}.{name}", name, "nothing to count")
     for name in entry.origin:
-        yield _Place(f"{where}.origin.{name}", "origin", f"{name} has no value that needs an origin")
+        yield _Place(
+            f"{where}.origin.{name}", "origin", f"{name} has no value that needs an origin"
+        )
     yield from _limits(case)
 
 
@@ -357,7 +313,9 @@ def _limits(case: Case) -> Iterator[_Place]:
         elif isinstance(limit, Budget):
             yield _Place(place, "budget", f"this call costs no {limit.budget}")
         else:
-            yield _Place(place, type(limit).__name__.lower().removesuffix("limit"), "nothing to count")
+            yield _Place(
+                place, type(limit).__name__.lower().removesuffix("limit"), "nothing to count"
+            )
 
 
 # --- people and plugins ----------------------------------------------------------------------------
@@ -396,5 +354,9 @@ def _plugins(case: Case) -> Iterator[Considered]:
         )
     if case.plugins and not reasons:
         yield Considered(
-            rule="plugins", kind="plugin", verdict="passes", message="no plugin objects", value=names
+            rule="plugins",
+            kind="plugin",
+            verdict="passes",
+            message="no plugin objects",
+            value=names,
         )

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
-from .amount import MICRO, Micros, shown
-from .claims import (
+from ..amount import MICRO, Micros, shown
+from ..claims import (
     Approval,
     Barrier,
     Breaker,
@@ -23,7 +23,7 @@ from .claims import (
     Traced,
     Unsettled,
 )
-from .window import window_of
+from ..window import window_of
 
 __all__ = ["Considered", "Finding", "Left", "RuleVerdict", "found"]
 
@@ -190,7 +190,9 @@ def _traced(claim: Traced, cell: Cell, at: int) -> Finding:
 
 
 def _approval(claim: Approval, cell: Cell, at: int) -> Finding:
-    return Finding("approve", "none" if cell is None else str(cell[0]), None, "a person has said yes")
+    return Finding(
+        "approve", "none" if cell is None else str(cell[0]), None, "a person has said yes"
+    )
 
 
 _Read: TypeAlias = Callable[[Any, Any, int], Finding]
@@ -212,4 +214,3 @@ _FOUND: Final = cast(
         Approval: _approval,
     },
 )
-

@@ -11,29 +11,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
-from .canonical import FrozenDict, freeze
-from .claims import Claim
-from .clock import Ids
+from ..canonical import FrozenDict, freeze
+from ..claims import Claim
+from ..decision import Decision, Defer, Deny, Reason
+from ..entries import claims_of
+from ..errors import LedgerError, PluginError
+from ..evaluate import evaluate
+from ..journal import Entry
+from ..ledger.base import Claiming, Ledger
+from ..ledger.overlay import Below
+from ..past import INPUTS, Past
+from ..plugins import Objections, Plugins
+from ..proposal import Proposal
+from ..rehearsal import Asked, Rehearsal
+from ..replay import _Course
+from ..retrace import numbered
 from .considered import Considered
-from .considering import Case, Look, look, rows
-from .decision import Decision, Defer, Deny, Reason
-from .entries import claims_of
-from .errors import LedgerError, PluginError
-from .evaluate import evaluate
-from .journal import Entry
-from .ledger.base import Claiming, Ledger
-from .ledger.overlay import Below
-from .past import INPUTS, Past
-from .plugins import Objections, Plugins
-from .proposal import Proposal
-from .rehearsal import Asked, Rehearsal
-from .replay import _Course
-from .retrace import numbered
+from .look import Look, look
+from .rows import Case, rows
 
 if TYPE_CHECKING:
-    from .policy.compile import CompiledPolicy
+    from ..policy.compile import CompiledPolicy
 
-__all__ = ["Considered", "Explanation", "explain", "explain_entry"]
+__all__ = ["Explanation", "explain", "explain_entry"]
 
 _NO_FACTS: Final[Mapping[str, Any]] = FrozenDict()
 
@@ -102,7 +102,7 @@ def explain_entry(entries: Iterable[Entry], number: int) -> Explanation:
         _AsTold(content),
         at=content["at"],
         entry=number,
-        ids=lambda: str(told),
+        permit=str(told),
     )
 
 
@@ -157,7 +157,7 @@ def _explained(
     *,
     at: int | None = None,
     entry: int | None = None,
-    ids: Ids | None = None,
+    permit: str = "explained",
 ) -> Explanation:
     seen: list[Look] = []
 
@@ -166,7 +166,7 @@ def _explained(
         seen.append(look(request, rehearsal.books))
         return request
 
-    rehearsal = Rehearsal(policy, books, now, plugins, before, ids)
+    rehearsal = Rehearsal(policy, books, now, plugins, before, lambda: permit)
     decision = rehearsal.decide(proposal)
     if not seen:  # the gate itself failed: there is nothing to look at but its reasons
         return Explanation(
