@@ -116,6 +116,7 @@ class Call(NamedTuple):
     sent: Any
     call_id: str | None
     run: str | None
+    turn: str | None = None
 
     def attempt(
         self, subject: SubjectSource, agent: AgentId | None, shape: Callable[[], Arguments | None]
@@ -130,6 +131,7 @@ class Call(NamedTuple):
             run=self.run,
             call_id=self.call_id,
             shape=shape,
+            turn=self.turn,
         )
 
     def around(self, gate: Gate) -> Underway | None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, NoReturn
 
 from autogen_core import CancellationToken
@@ -20,6 +21,7 @@ from autogen_core.tools import (
 
 from sluicegate import ApprovalRequired, Denied, Gate
 from sluicegate.adapting import SubjectSource, Unfit
+from sluicegate.clock import random_id
 
 from .arguments import Arguments, arguments_of
 from .call import Call, Done, Interrupted, carry_out, run_of
@@ -38,6 +40,17 @@ class _Listed(NamedTuple):
     part: Workbench
     tool: ToolSchema
     arguments: Arguments
+
+
+class _Asked(NamedTuple):
+    """That *task* has asked for the tools; *around* is what a task around it has asked."""
+
+    task: asyncio.Task[Any] | None
+    turn: str
+    around: str | None
+
+
+_ASKED: Final[ContextVar[_Asked | None]] = ContextVar("sluicegate_autogen_asked", default=None)
 
 
 class _ToolError(Exception):
@@ -91,6 +104,7 @@ class GateWorkbench(StaticStreamWorkbench):
         Where they cannot be asked any more, the last answer stands: an agent asks in the
         midst of a call as well, and would hang.
         """
+        _begin_turn()
         try:
             found = [(part, tool) for part in self.parts for tool in await part.list_tools()]
         except Exception:
@@ -164,6 +178,7 @@ class GateWorkbench(StaticStreamWorkbench):
         call_id: str | None,
         stream: bool,
     ) -> AsyncGenerator[Any, None]:
+        turn = _turn()
         if name not in self._listed:
             await self.list_tools()
         listed = self._listed.get(name)
@@ -195,7 +210,9 @@ class GateWorkbench(StaticStreamWorkbench):
         items = carry_out(
             self.gate,
             self._subject,
-            Call(name, {} if arguments is None else arguments, call_id, run_of(token, call_id)),
+            Call(
+                name, {} if arguments is None else arguments, call_id, run_of(token, call_id), turn
+            ),
             shape,
             body,
             token=token,
@@ -247,3 +264,20 @@ def _result(name: str, done: Done) -> ToolResult:
 
 def _failed(name: str, text: str) -> ToolResult:
     return ToolResult(name=name, result=[TextResultContent(content=text)], is_error=True)
+
+
+# An AssistantAgent asks for the tools before it asks its model, and once more in the task of
+# each call that the model made. So what was asked around such a task names the turn.
+
+
+def _begin_turn() -> None:
+    last, task = _ASKED.get(), asyncio.current_task()
+    around = None if last is None else last.around if last.task is task else last.turn
+    _ASKED.set(_Asked(task, random_id(), around))
+
+
+def _turn() -> str | None:
+    """The message of the model that this call came in; None for a call of anything but an AssistantAgent."""
+    asked = _ASKED.get()
+    _ASKED.set(None)  # an agent in the tool has turns of its own
+    return asked.around if asked is not None and asked.task is asyncio.current_task() else None

@@ -43,18 +43,15 @@ class Answer(NamedTuple):
     def read(value: Any) -> Answer:
         """The answer that a graph was resumed with; raises ValueError for anything else."""
         given: Mapping[str, Any] = value if is_object(value) else {}
-        said = given.get("approve", "nothing")
-        needed = {"request", "approve"} if said is None else {"request", "approve", "by"}
-        texts = [given.get(name, "") for name in ("request", "by", "note")]
+        request, approve, by, note = (given.get(part, "") for part in Answer._fields)
         if (
-            not needed <= given.keys() <= {"request", "approve", "by", "note"}
-            or not (said is None or isinstance(said, bool))
-            or not all(isinstance(text, str) for text in texts)
-            or not all(given[name] for name in needed - {"approve"})
+            not given.keys() <= set(Answer._fields)
+            or not (approve is None or isinstance(approve, bool))
+            or not all(isinstance(text, str) for text in (request, by, note))
+            or not (request and (by or approve is None))
         ):
             raise ValueError(f"{value!r:.200} is no answer to a request; {_FORM}")
-        request, by, note = texts
-        return Answer(request, said, by, note)
+        return Answer(request, approve, by, note)
 
 
 class Asking:
@@ -95,26 +92,25 @@ class Asking:
             say = self._gate.approve if answer.approve else self._gate.reject
             try:
                 say(answer.request, by=answer.by, note=answer.note)
-            except PermitError as error:
+            except (PermitError, ValueError) as error:
                 self._problem = self._problem or str(error)
 
     def refused(self, no: No) -> ToolMessage:
         """The answer of a call that does not run; one that has to wait interrupts the graph."""
         if self._config is None or not isinstance(no, Defer):
             return self.call.message(no)
-        question = self._question(no)
-        with _ONE_AT_A_TIME, set_config_context(self._config) as context:
-            while True:  # past the answers that we have seen, until LangGraph has no more
-                context.run(interrupt, question)
+        while True:  # past the answers that we have seen, until LangGraph has no more
+            self._interrupt(self._question(no))
 
     def passed(self) -> None:
         """Leave no answer of ours behind for an `interrupt` in the tool."""
-        if not self._consumed:
-            return
-        # Other calls of the same task may have taken them: then there is nothing left to leave.
-        with _ONE_AT_A_TIME, suppress(GraphInterrupt), set_config_context(self._config) as context:
+        with suppress(GraphInterrupt):  # another call of the same task has taken them
             for _ in range(self._consumed):
-                context.run(interrupt, None)
+                self._interrupt(None)
+
+    def _interrupt(self, question: object) -> None:
+        with _ONE_AT_A_TIME, set_config_context(self._config) as context:
+            context.run(interrupt, question)
 
     def _question(self, waiting: Defer) -> dict[str, Any]:
         expires = datetime.fromtimestamp(waiting.expires_at // 1_000_000, timezone.utc)
@@ -134,5 +130,5 @@ def _resumed_with(config: Any) -> list[Any]:
     pad = None if config is None else config.get("configurable", {}).get(_SCRATCHPAD)
     if pad is None:  # nobody is to be asked, or no graph is running
         return []
-    latest = pad.get_null_resume(False)
+    latest = pad.get_null_resume()
     return [*pad.resume, *([] if latest is None else [latest])]

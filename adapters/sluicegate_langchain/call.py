@@ -17,7 +17,7 @@ from sluicegate.adapting import No, SubjectSource, Unfit, own_run, recorded_text
 from sluicegate.canonical import is_object
 
 from .arguments import Arguments
-from .said import Said
+from .said import UNHEARD, Said
 
 __all__ = ["KEY", "Call", "acarry_out", "carry_out", "outcome", "passes"]
 
@@ -51,7 +51,7 @@ class Call(adapting.Attempt):
         offered: object,
         kept: str | None = None,
         exists: bool = True,
-        said: Said = Said(None, None),
+        said: Said = UNHEARD,
     ) -> None:
         thread = config.get("thread_id")
         self._thread = None if thread is None else str(thread)

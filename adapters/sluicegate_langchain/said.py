@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from sluicegate import PermitError, current_permit
 from sluicegate.canonical import is_object
 
-__all__ = ["Said", "in_tool"]
+__all__ = ["UNHEARD", "Said", "in_tool"]
 
 _SUMMARY: Final = "Here is a summary of the conversation to date:"
 """How LangChain's SummarizationMiddleware begins what a model wrote; older versions mark it in no other way."""
@@ -39,12 +39,16 @@ class Said(NamedTuple):
         return Said("\n\n".join(words) if heard else None, next(turns, None) or None)
 
 
+UNHEARD: Final = Said(None, None)
+"""Where there are no messages."""
+
+
 def _words(message: object) -> list[str]:
     """What the user said in *message*: each block of it apart, or two would make one word."""
     if not isinstance(message, HumanMessage) or "lc_source" in message.additional_kwargs:
         return []
     content: Any = message.content
-    blocks = content if isinstance(content, list) else [content]
+    blocks = cast("list[object]", content if isinstance(content, list) else [content])
     texts = [block.get("text") if is_object(block) else block for block in blocks]
     words = [text for text in texts if isinstance(text, str)]
     return [] if words and words[0].startswith(_SUMMARY) else words

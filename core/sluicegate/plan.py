@@ -134,12 +134,11 @@ class _Planner:
         self._policy = policy
         self._now = now
         asked = None if plugins is None else Asked(plugins)
-        ids = lambda: f"step-{self._number}"  # noqa: E731 - messages name the permit, and so the step
-        self._rehearsal = Rehearsal(policy, ledger, now, asked, self._suppose, ids)
+        self._number = 0
+        self._rehearsal = Rehearsal(policy, ledger, now, asked, self._suppose, self._id)
         self._books = self._rehearsal.books
         self._made: list[_Made] = []
         self._permits: dict[str, _Made] = {}
-        self._number = 0
         self._proposal: Proposal
         self._assumed: list[str] = []
 
@@ -165,6 +164,10 @@ class _Planner:
         return PlannedStep(
             number=number, proposal=proposal, decision=decision, assumes=tuple(self._assumed)
         )
+
+    def _id(self) -> str:
+        """The permit of a step: messages name it, and so say which step they are about."""
+        return f"step-{self._number}"
 
     # --- what a result might have in it ------------------------------------------------------------
 

@@ -41,7 +41,7 @@ from .retrace import (
 if TYPE_CHECKING:
     from .policy.compile import CompiledPolicy
 
-__all__ = ["Difference", "Field", "Rederived", "replay"]
+__all__ = ["Course", "Difference", "Field", "Rederived", "replay"]
 
 _LONGEST: Final = 2000
 _WATCHED: Final = (
@@ -95,7 +95,7 @@ def replay(entries: Iterable[Entry]) -> Rederived:
     not for the journal. Raises LedgerError for entries that are no whole journal, and
     PolicyError for a recorded policy that this version cannot compile.
     """
-    course = _Course()
+    course = Course()
     read = 0
     difference: Difference | None = None
     for number, entry in numbered(entries):
@@ -106,14 +106,17 @@ def replay(entries: Iterable[Entry]) -> Rederived:
     return Rederived(read, course.decisions, difference, course.skips.all())
 
 
-class _Course:
-    """Where a replay stands after some entries."""
+class Course:
+    """
+    Where a replay stands after some entries: *past* is what they told, and *books* the state that
+    they lead to.
+    """
 
     def __init__(self) -> None:
         self.decisions = 0
         self.skips = Skips()
-        self._past = Reader()
-        self._pages = Pages()
+        self.past = Reader()
+        self.books = Pages()
         self._out: dict[str, Made] = {}
         self._gaps = False
         """Whether permits or requests may be missing here, so that what does not fit is no proof."""
@@ -137,7 +140,7 @@ class _Course:
         """Go on by one entry."""
         if entry.hash != link(entry.prev, entry.writer, entry.seq, entry.body):
             return Difference(number, "", "it was changed: its content does not give its hash")
-        self._pages.number, self._body = number, entry.body
+        self.books.number, self._body = number, entry.body
         try:
             content = entry.content
             return self._steps.get(content["kind"], _unknown)(number, content)
@@ -149,8 +152,8 @@ class _Course:
 
     def _decision(self, number: int, entry: Mapping[str, Any]) -> Difference | None:
         try:
-            policy = self._past.policy(entry)
-            request = asked_again(self._past, entry, policy)
+            policy = self.past.policy(entry)
+            request = asked_again(self.past, entry, policy)
         except NotKept as why:
             self._take_over(number, entry, str(why))
             return None
@@ -159,12 +162,12 @@ class _Course:
         if hidden is not None:
             claims = [claim for claim in request.claims if type(claim) not in _LOOKING]
             claims += [] if request.approval is None else [request.approval]
-            proposal = self._past.proposal(entry)
+            proposal = self.past.proposal(entry)
             self._over(number, entry, hidden, policy, as_recorded(entry, policy, proposal, claims))
             return None
-        answer = perform(request, self._pages)
-        if self._pages.text != self._body:
-            return _different(number, entry, self._body, self._pages.text)
+        answer = perform(request, self.books)
+        if self.books.text != self._body:
+            return _different(number, entry, self._body, self.books.text)
         self.decisions += 1
         if type(answer) is Granted:
             self._out[request.permit] = made_of(entry, policy, request)
@@ -174,7 +177,7 @@ class _Course:
 
     def _take_over(self, number: int, entry: Mapping[str, Any], why: str) -> None:
         """Let a decision that cannot be derived have its effect, as far as it was told."""
-        policy = self._past.policies.get(entry["policy"])
+        policy = self.past.policies.get(entry["policy"])
         if policy is None or "args_digest" not in entry["proposal"]:
             self.skips.add(why, number)
             self._gaps = True
@@ -195,7 +198,7 @@ class _Course:
         request: Claiming,
     ) -> None:
         self.skips.add(why, number)
-        if type(perform(request, self._pages)) is Granted:
+        if type(perform(request, self.books)) is Granted:
             self._out[request.permit] = made_of(entry, policy, request)
         elif "permit" in entry:
             self._gaps = True
@@ -233,13 +236,13 @@ class _Course:
     # --- what came from outside -------------------------------------------------------------------
 
     def _learn(self, number: int, entry: Mapping[str, Any]) -> None:
-        self._past.learn(entry)
+        self.past.learn(entry)
 
     def _prompt(self, number: int, entry: Mapping[str, Any]) -> None:
         self._note(entry, heard(entry["root"], entry["text"]))
 
     def _note(self, entry: Mapping[str, Any], notes: Iterable[Note]) -> None:
-        perform(Noting(entry["at"], "}", notes=tuple(notes)), self._pages)
+        perform(Noting(entry["at"], "}", notes=tuple(notes)), self.books)
 
     def _outcome(self, number: int, entry: Mapping[str, Any]) -> Difference | None:
         permit, outcome = entry["permit"], entry["outcome"]
@@ -250,9 +253,9 @@ class _Course:
             return Difference(number, "", f"it is an outcome of permit {permit}, which is not out")
         notes: tuple[Note, ...] = ()
         if outcome == "succeeded":
-            notes = notes_of(self._past, made, entry.get("result"))
+            notes = notes_of(self.past, made, entry.get("result"))
             self._keep(number, made, entry)
-        answer = perform(ended(made, entry, entry.get("cost", {}), notes), self._pages)
+        answer = perform(ended(made, entry, entry.get("cost", {}), notes), self.books)
         tool = made.entry["proposal"]["tool"]
         if type(answer) is Rejected:
             return Difference(number, tool, f"it cannot have been recorded: {answer.problem}")
@@ -269,7 +272,7 @@ class _Course:
         if "result" not in entry or "args_digest" in said:
             self._hide(said["root"], _TOO_LARGE.format(said["tool"]))
         elif made.replayable:
-            self._pages.bodies[number] = self._body
+            self.books.bodies[number] = self._body
             self._kept[made.hold.permit] = number
 
     def _recalled(self, number: int, entry: Mapping[str, Any]) -> Difference | None:
@@ -278,15 +281,15 @@ class _Course:
         if policy is None:
             problem = "no decision before it was answered with a recorded result"
             return None if self._gaps else Difference(number, said["tool"], problem)
-        body = self._pages.body(self._kept.get(entry["permit"], 0))
-        proposal = stand_in(entry) if "args_digest" in said else self._past.proposal(entry)
+        body = self.books.body(self._kept.get(entry["permit"], 0))
+        proposal = stand_in(entry) if "args_digest" in said else self.past.proposal(entry)
         result = json.loads(body).get("result")
         self._note(entry, recalled(policy, proposal, entry["permit"], result))
         return None
 
     def _deed(self, number: int, entry: Mapping[str, Any]) -> Difference | None:
         """What a person did."""
-        answer = perform(amending_of(entry), self._pages)
+        answer = perform(amending_of(entry), self.books)
         if type(answer) is Rejected and not self._gaps:
             return Difference(number, "", f"it cannot have been recorded: {answer.problem}")
         return None

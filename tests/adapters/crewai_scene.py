@@ -68,6 +68,7 @@ __all__ = [
     "Flow",
     "MCPServerStdio",
     "Process",
+    "Scripted",
     "Task",
     "ToolExecutionFailedError",
     "ToolFailure",

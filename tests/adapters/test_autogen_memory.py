@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from autogen_core import AgentId, SingleThreadedAgentRuntime
 from autogen_core.models import UserMessage
 from autogen_core.tool_agent import ToolAgent, tool_agent_caller_loop
-from autogen_scene import Scripted, agent, call, entries, go, helper, patiently, proposed, team_of, told
+from autogen_scene import (
+    Scripted,
+    agent,
+    call,
+    entries,
+    go,
+    helper,
+    patiently,
+    proposed,
+    team_of,
+    told,
+)
 
 from sluicegate import context
 from sluicegate_autogen import GateInterventionHandler, GateWorkbench, guard_tools
@@ -85,6 +97,70 @@ def test_what_a_model_tells_an_inner_agent_is_not_the_users_word(kind, refund, e
     assert effects.all == ["refund A-1001"]
     said = [entry.get("reasons", ()) for entry in entries(gate, "decision")]
     assert [[reason["code"] for reason in reasons] for reasons in said] == [[], ["origin"], []]
+
+
+@pytest.mark.parametrize("kind", ["agent", "team", "two workbenches"])
+def test_a_result_of_the_same_turn_is_no_source(kind, refund, effects, make_gate):
+    """What a call gave cannot have been known to the model when it made the calls of that message."""
+    gate = make_gate(TRACED)
+    workbench: Any = GateWorkbench([refund, look], gate)
+    if kind == "two workbenches":
+        workbench = [GateWorkbench([look], gate), GateWorkbench([refund], gate)]
+    both = [call("look", "l1", customer="Bo"), call("refund", "r1", order="A-2002")]
+    turns = both, [call("refund", "r2", order="A-2002")], [call("look", "l3", customer="Al")]
+    desk = agent(*turns, workbench=workbench)
+    go(team_of(desk) if kind == "team" else desk)
+    [seen, guess, known, other] = entries(gate, "decision")
+    assert [e["decision"] for e in (seen, guess, known, other)] == [
+        "permit",
+        "deny",
+        "permit",
+        "permit",
+    ]
+    assert effects.all == ["refund A-2002"]
+    names = [entry["proposal"].get("turn") for entry in (seen, guess, known, other)]
+    assert names[0] == names[1]
+    assert None not in names
+    assert len({*names}) == 3
+
+
+def test_an_agent_in_a_tool_has_turns_of_its_own(refund, make_gate):
+    """Also with the workbench of the agent around it: no turn is taken for another one."""
+    gate = make_gate({"tools": {"*": {}}})
+    workbench = GateWorkbench([refund, look], gate)
+
+    async def ask() -> str:
+        """Ask another agent, which asks its model twice."""
+        turns = [[call("look", f"i{n}", customer="Bo")] for n in range(2)]
+        inner = agent(*turns, name="inner", workbench=workbench)
+        return (await inner.run(task="go")).messages[-1].to_text()
+
+    workbench.parts += GateWorkbench([ask], gate).parts
+    turns = [[call("ask", f"o{n}")] for n in range(2)]
+    go(agent(*turns, workbench=workbench))
+    names = [proposal.get("turn") for proposal in proposed(gate)]
+    assert len({*names}) == len(names) == 6
+    assert None not in names
+
+
+@pytest.mark.parametrize("way", ["direct", "listed", "tools"])
+def test_where_nobody_can_tell_the_turn_none_is_named(way, refund, make_gate):
+    """A program's own calls, and guarded tools without a GateWorkbench, have no turn."""
+    gate = make_gate({"tools": {"*": {}}})
+
+    async def main() -> None:
+        workbench = GateWorkbench([refund, look], gate)
+        if way == "listed":
+            await workbench.list_tools()
+        calls = [workbench.call_tool("look", {"customer": str(n)}) for n in range(2)]
+        await asyncio.gather(*calls)
+
+    if way == "tools":
+        calls = [call("look", f"l{n}", customer="Bo") for n in range(2)]
+        go(agent(calls, tools=guard_tools([look], gate)))
+    else:
+        patiently(main())
+    assert [proposal.get("turn") for proposal in proposed(gate)] == [None, None]
 
 
 # --- a run that was narrowed -----------------------------------------------------------------------------

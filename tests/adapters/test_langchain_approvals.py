@@ -82,7 +82,9 @@ def test_by_default_the_model_is_told_to_wait_and_the_run_goes_on(way, effects, 
     assert effects.all == []
     gate.approve(waiting.id, by="ada")
     with sluicegate.context(run=waiting.run):
-        messages = step(agent([sender(effects, "both")], turns[0], middleware=[GateMiddleware(gate)]), way)["messages"]
+        messages = step(
+            agent([sender(effects, "both")], turns[0], middleware=[GateMiddleware(gate)]), way
+        )["messages"]
     assert told(messages) == [[]]
     assert effects.all == ["send bo 1"]
 
@@ -168,13 +170,16 @@ def test_several_parallel_requests_can_be_answered_at_once(way, effects, make_ga
 @BOTH
 def test_calls_that_need_no_yes_run_beside_one_that_waits_and_not_again(way, effects, make_gate):
     """Only the call that waits is held up; the others of its turn have run before it is resumed."""
-    gate = make_gate({"tools": {"send": {"approve": "args.copies > 1"}}})
-    turn = [call("send", "1", to="a"), call("send", "2", to="b", copies=2)]
-    graph = waiting_agent(sender(effects, "both"), gate, turn)
+    gate = make_gate({"tools": {"send": {"approve": True}, "post": {}}})
+    made = sender(effects, "both")
+    free = made.model_copy(update={"name": "post"})
+    turn = [call("post", "1", to="a"), call("send", "2", to="b")]
+    middleware = [GateMiddleware(gate, subject=ACME, ask="interrupt")]
+    graph = agent([made, free], turn, middleware=middleware, checkpointer=InMemorySaver())
     (question,) = asked(step(graph, way))
     assert effects.all == ["send a 1"]
     state = step(graph, way, Command(resume=yes(question)))
-    assert effects.all == ["send a 1", "send b 2"]
+    assert effects.all == ["send a 1", "send b 1"]
     assert told(state["messages"]) == [[], []]
 
 
@@ -224,13 +229,14 @@ JUNK = [
     {"request": "{id}", "approve": True},
     {"request": "{id}", "approve": True, "by": ""},
     {"request": "{id}", "approve": True, "by": 7},
+    {"request": "{id}", "approve": True, "by": "a" * 1001},
     {"request": "{id}", "approve": True, "by": "ada", "note": None},
     {"request": "{id}", "approve": True, "by": "ada", "args": {"to": "eve"}},
     {"request": 7, "approve": True, "by": "ada"},
 ]
 
 
-@pytest.mark.parametrize("junk", JUNK, ids=str)
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: str(junk)[:80])
 def test_what_is_no_answer_is_refused_with_the_form_and_asked_again(junk, effects, make_gate):
     """Nothing is recorded, nothing runs; the next interrupt quotes what came, and a good answer still works."""
     gate = make_gate(POLICY)
@@ -239,8 +245,9 @@ def test_what_is_no_answer_is_refused_with_the_form_and_asked_again(junk, effect
     if isinstance(junk, dict) and junk.get("request") == "{id}":
         junk = {**junk, "request": question["request"]}
     (again,) = asked(step(graph, "invoke", Command(resume=junk)))
-    assert f"{junk!r:.60}" in again["problem"]
-    assert 'resume with {"request": "<its id>", "approve": true | false' in again["problem"]
+    if "1001" not in again["problem"]:  # that one is refused for its length
+        assert f"{junk!r:.60}" in again["problem"]
+        assert 'resume with {"request": "<its id>", "approve": true | false' in again["problem"]
     assert entries(gate, "approval") == []
     assert effects.all == []
     state = step(graph, "invoke", Command(resume=yes(again)))
@@ -363,7 +370,11 @@ def test_in_a_tool_node_all_calls_of_a_turn_are_answered_one_after_the_other(
         state = step(graph, way, Command(resume=yes(question)))
     assert sorted(effects.all) == ["send a 1", "send b 1", "send c 1"]
     assert told(state["messages"]) == [[], [], []]
-    assert [str(a.content) for a in answers(state["messages"])] == ["send a 1", "send b 1", "send c 1"]
+    assert [str(a.content) for a in answers(state["messages"])] == [
+        "send a 1",
+        "send b 1",
+        "send c 1",
+    ]
 
 
 @BOTH

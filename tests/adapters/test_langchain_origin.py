@@ -12,7 +12,7 @@ from langchain.agents.middleware import AgentMiddleware, SummarizationMiddleware
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
-from langchain_scene import agent, answers, call, entries, go, proposed, told
+from langchain_scene import agent, answers, call, go, proposed, told
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
@@ -84,7 +84,10 @@ def test_a_value_that_the_model_invented_is_refused(way, shop, effects, make_gat
     messages = go(graph, way, user(f"Pay to {KNOWN}"))
     assert told(messages) == [["origin"]]
     content = answers(messages)[0].content
-    assert f"iban '{INVENTED}' did not come from the user's words or an earlier result of get_order" in content
+    assert (
+        f"iban '{INVENTED}' did not come from the user's words or an earlier result of get_order"
+        in content
+    )
     assert "ask the user for it" in content
     assert effects.all == []
 
@@ -132,7 +135,7 @@ def test_a_value_from_a_result_of_the_same_turn_is_refused(way, shop, effects, m
     ]
     graph = agent(shop, *turns, middleware=[ReadFirst(), GateMiddleware(gate)])
     messages = go(graph, way, user("Pay A1"))
-    assert [entry["proposal"]["tool"] for entry in entries(gate, "decision")][0] == "get_order"
+    assert [proposal["tool"] for proposal in proposed(gate)] == ["get_order", "pay", "pay"]
     assert told(messages) == [[], ["origin"], []]
     assert effects.all == [f"paid {KNOWN}"]
     assert len({proposal["turn"] for proposal in proposed(gate)}) == 2

@@ -52,7 +52,9 @@ class Stage:
 
         return [StructuredTool.from_function(function) for function in (send, look, fail)]
 
-    def gate(self, send: Any = None, ledger: str = "memory:", options: Any = None, **more: Any) -> Gate:
+    def gate(
+        self, send: Any = None, ledger: str = "memory:", options: Any = None, **more: Any
+    ) -> Gate:
         """A gate whose policy has these rules for `send`, and *more* sections."""
         tools = {"send": send or {}, "look": {"effect": "read"}, **more.pop("tools", {})}
         return self.make_gate({"tools": tools, **more}, ledger, **(options or {}))
@@ -111,7 +113,12 @@ def test_there_is_no_scene_without_a_code():
 # --- what is called, and with what -------------------------------------------------------------------
 
 
-@scene("no entry for 'sedn'", "Did you mean 'send'?", "It has: look, send", "Do not repeat this call unchanged.")
+@scene(
+    "no entry for 'sedn'",
+    "Did you mean 'send'?",
+    "It has: look, send",
+    "Do not repeat this call unchanged.",
+)
 def unknown_tool(stage: Stage) -> str:
     return stage.play(stage.gate(), [call("sedn", to="bo")])
 
@@ -161,7 +168,9 @@ def order(stage: Stage) -> str:
     return stage.play(gate, [call("look", "c0", what="al")], ONE)
 
 
-@scene("flow no-leaks", "has seen secret (from look, permit ", "send is; do it in a run that has not")
+@scene(
+    "flow no-leaks", "has seen secret (from look, permit ", "send is; do it in a run that has not"
+)
 def flow(stage: Stage) -> str:
     tools = {"look": {"effect": "read", "labels": ["secret"]}}
     flows = [{"name": "no-leaks", "after": ["secret"], "deny": ["external"]}]
@@ -180,7 +189,9 @@ def repeat(stage: Stage) -> str:
     return stage.play(gate, *([call("send", name, to="bo", copies=3)] for name in "abc"))
 
 
-@scene("this run is 1 ", " deep, of 0 allowed (it was called by run ticket-7)", "in a run further out")
+@scene(
+    "this run is 1 ", " deep, of 0 allowed (it was called by run ticket-7)", "in a run further out"
+)
 def depth(stage: Stage) -> str:
     gate = stage.gate(limits=[{"depth": 0}], tools={"delegate": {}})
 
@@ -195,14 +206,23 @@ def depth(stage: Stage) -> str:
 # --- how much and how often ---------------------------------------------------------------------------
 
 
-@scene("eur for tenant acme has 2 of 5 left today, this call needs 3; resets ", " UTC", ran=["send bo 3"])
+@scene(
+    "eur for tenant acme has 2 of 5 left today, this call needs 3; resets ",
+    " UTC",
+    ran=["send bo 3"],
+)
 def budget(stage: Stage) -> str:
     limits = [{"budget": "eur", "limit": 5, "per": ["tenant"], "window": "day"}]
     gate = stage.gate({"cost": {"eur": "args.copies"}}, limits=limits)
     return stage.play(gate, ONE, [call("send", "c2", to="al", copies=3)])
 
 
-@scene("per minute for send", "used up; the next one is possible in", "made again in 60 s", ran=["send bo 3"])
+@scene(
+    "per minute for send",
+    "used up; the next one is possible in",
+    "made again in 60 s",
+    ran=["send bo 3"],
+)
 def rate(stage: Stage) -> str:
     return stage.play(stage.gate({"rate": "1/min"}), ONE, [call("send", "c2", to="al")])
 
@@ -229,12 +249,20 @@ def breaker(stage: Stage) -> str:
 # --- once and only once ---------------------------------------------------------------------------------
 
 
-@scene("call id 'c1' was used before, by permit ", "with other arguments; repeat the call with the same", ran=["send bo 3"])
+@scene(
+    "call id 'c1' was used before, by permit ",
+    "with other arguments; repeat the call with the same",
+    ran=["send bo 3"],
+)
 def duplicate_call(stage: Stage) -> str:
     return stage.play(stage.gate(), ONE, [call("send", "c1", to="eve", copies=900)])
 
 
-@scene("key 'mail:bo' is being carried out right now under permit ", "wait for its result", "again in 1 s")
+@scene(
+    "key 'mail:bo' is being carried out right now under permit ",
+    "wait for its result",
+    "again in 1 s",
+)
 def in_progress(stage: Stage) -> str:
     gate = stage.gate({"once": {"key": "mail:{to}"}})
     elsewhere = Proposal("send", {"to": "bo", "copies": 3, "urgent": False}, subject=ACME)
@@ -252,7 +280,12 @@ def outcome_unknown(stage: Stage) -> str:
     return stage.play(gate)
 
 
-@scene("key 'mail:bo' was used before, by permit ", "with other arguments", "or use another key", ran=["send bo 3"])
+@scene(
+    "key 'mail:bo' was used before, by permit ",
+    "with other arguments",
+    "or use another key",
+    ran=["send bo 3"],
+)
 def key_conflict(stage: Stage) -> str:
     gate = stage.gate({"once": {"key": "mail:{to}"}})
     return stage.play(gate, ONE, [call("send", "c2", to="bo", copies=4)])
@@ -261,7 +294,11 @@ def key_conflict(stage: Stage) -> str:
 # --- people -----------------------------------------------------------------------------------------------
 
 
-@scene("WAITING FOR APPROVAL: send was not run (request ", "needs a person's yes", "Do not repeat this call before")
+@scene(
+    "WAITING FOR APPROVAL: send was not run (request ",
+    "needs a person's yes",
+    "Do not repeat this call before",
+)
 def approval_required(stage: Stage) -> str:
     return stage.play(stage.gate({"approve": True}))
 
@@ -274,7 +311,10 @@ def approval_rejected(stage: Stage) -> str:
     return stage.play(gate)
 
 
-@scene("has expired without being used; a new one was made", "Do not repeat this call before it is approved.")
+@scene(
+    "has expired without being used; a new one was made",
+    "Do not repeat this call before it is approved.",
+)
 def approval_expired(stage: Stage) -> str:
     clock = FakeClock()
     gate = stage.gate({"approve": {"within": "1h"}}, options={"clock": clock})

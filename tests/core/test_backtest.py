@@ -113,7 +113,7 @@ def test_another_way_to_count_costs_counts():
     """An expected cost is that of the new policy; a cost that the tool told is the tool's."""
     desk = Desk({"pay": PAY}, **budget(1000))
     desk.ask("pay", {"eur": 10, "all": 100}, Succeeded())
-    desk.ask("pay", {"eur": 10, "all": 100}, Succeeded(cost={"eur": 1}), run="q")
+    desk.ask("pay", {"eur": 10, "all": 50}, Succeeded(cost={"eur": 1}))
     desk.ask("pay", {"eur": 9, "all": 99}, Succeeded())
     assert words(desk.under({"pay": {"cost": {"eur": "args.all"}}}, **budget(200))) == []
     assert words(desk.under({"pay": {"cost": {"eur": "args.all"}}}, **budget(199))) == [
@@ -234,7 +234,7 @@ def test_halts_hold():
     desk.ask("t", {"n": 2})
     found = desk.under({"t": {"effect": "read"}})
     assert words(found) == [(4, "deny", "permit")]
-    assert found.total == Tally(same=1, permitted=1) or found.total.same == 2
+    assert found.total == Tally(same=2, permitted=1)
 
 
 # --- where it comes from ---------------------------------------------------------------------------

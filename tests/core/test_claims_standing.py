@@ -62,9 +62,9 @@ def test_a_run_begins_once():
     assert run().meet(cell, 9) == (cell, None)
 
 
-def test_a_run_around_is_not_begun_by_its_inner_runs():
-    """Nothing is noted for a run that has made no proposal of its own."""
-    assert run(("get",), own=False).meet(None, 7) == (None, None)
+def test_a_run_around_begins_with_its_inner_runs():
+    """What a sub-agent does first is the first thing that happens; its narrowing is its own."""
+    assert run(("get",), own=False).meet(None, 7) == ((7, (), None), None)
 
 
 def test_a_run_is_narrowed_and_never_widened():

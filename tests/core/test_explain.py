@@ -21,13 +21,11 @@ from sluicegate import (
     Unknown,
     hookimpl,
 )
-from sluicegate.claims import Approval
+from sluicegate.claims import Approval, Needs, Slot
 from sluicegate.decision import Decision, Defer
-from sluicegate.explain import Considered, Explanation, explain, explain_entry
+from sluicegate.explain import Considered, Explanation, explain_entry
 from sluicegate.ledger.memory import MemoryLedger
 from sluicegate.past import NotKept
-from sluicegate.plugins import Plugins
-from sluicegate.policy.compile import CompiledPolicy
 from sluicegate.testing import FakeClock, counted_ids
 
 SUBJECT = Subject(tenant="acme", agent="desk")
@@ -49,6 +47,7 @@ TOOLS: dict[str, Any] = {
         "approve": {"within": "1m"},
     },
     "send": {"labels": ["external"], "repeat": 2},
+    "gated": {"when": "args.ok", "lease": "5s"},
     "look_*": {"effect": "idempotent", "repeat": False, "concurrency": 2},
 }
 POLICY: dict[str, Any] = {
@@ -92,15 +91,10 @@ class Desk:
     def __init__(self, policy: dict[str, Any] = POLICY, plugin: object | None = None) -> None:
         self.clock, self.ledger = FakeClock(), MemoryLedger()
         plugins = {} if plugin is None else {"bank": plugin}
-        self.gate = Gate(
-            policy, self.ledger, clock=self.clock, ids=counted_ids(), plugins=plugins
-        )
-        self.compiled = CompiledPolicy(self.gate.policy)
-        self.plugins = Plugins(plugins) if plugins else None
+        self.gate = Gate(policy, self.ledger, clock=self.clock, ids=counted_ids(), plugins=plugins)
 
     def explain(self, proposal: Proposal) -> Explanation:
-        now = max(self.clock.now(), self.ledger.floor)
-        return explain(self.compiled, self.ledger, proposal, now, plugins=self.plugins)
+        return self.gate.explain(proposal)
 
 
 def ask(tool: str, args: dict[str, Any] | None = None, **more: Any) -> Proposal:
@@ -156,6 +150,9 @@ CALLS = [
     ask("get_order", {"id": "A-1"}, run="r2", parent="r1", depth=2, tools=[["look_*"]]),
     ask("get_order", {"id": "A-1", "x": 1}, schema={"properties": {"id": {"type": "string"}}}),
     ask("nothing", {}),
+    ask("gated", {"ok": True}),
+    ask("gated", {"ok": False}),
+    ask("gated", {"ok": "yes"}),
 ]
 OUTCOMES = [Succeeded({"id": "A-1"}), Failed("no"), Unknown("?"), None]
 STEPS = st.lists(
@@ -236,18 +233,20 @@ def test_explaining_changes_nothing() -> None:
 
 def test_a_limit_has_its_numbers() -> None:
     """Used, held, limit and what is left, as they are before the call, and when it resets."""
-    desk = Desk({"version": 1, "tools": {"t": {}}, "limits": [{"budget": "calls", "limit": 3, "window": "day"}, {"concurrency": 2}, {"rate": "5/min"}]})  # fmt: skip
+    budget = {"budget": "calls", "limit": 3, "window": "day"}
+    limits = [budget, {"concurrency": 2}, {"rate": "5/min"}]
+    desk = Desk({"version": 1, "tools": {"t": {}}, "limits": limits})
     first = desk.gate.decide(ask("t", {"n": 1}))
     assert isinstance(first, Permit)
     desk.gate.settle(first, Succeeded())
     desk.gate.decide(ask("t", {"n": 2}))
     explained = desk.explain(ask("t", {"n": 3}))
-    budget = row(explained, "limits[0]")
-    assert budget.left is not None
-    assert (budget.left.used, budget.left.held, budget.left.left) == (1_000_000,) * 3
-    assert budget.left.resets_at == 1_767_312_000_000_000
-    assert (budget.value, budget.limit) == ("2", "3")
-    assert budget.message == (
+    calls = row(explained, "limits[0]")
+    assert calls.left is not None
+    assert (calls.left.used, calls.left.held, calls.left.left) == (1_000_000,) * 3
+    assert calls.left.resets_at == 1_767_312_000_000_000
+    assert (calls.value, calls.limit) == ("2", "3")
+    assert calls.message == (
         "calls: 1 used and 1 held of 3, 1 left, this call needs 1; resets 00:00 UTC"
     )
     slots, rate = row(explained, "limits[1]"), row(explained, "limits[2]")
@@ -279,6 +278,10 @@ def test_every_rule_of_the_entry_has_a_row() -> None:
     }
 
 
+REFUND = "tools.issue_refund"
+SOURCES = "the user's words or an earlier result of get_order"
+
+
 @pytest.mark.parametrize(
     ("call", "rule", "value", "limit", "message"),
     [
@@ -289,9 +292,17 @@ def test_every_rule_of_the_entry_has_a_row() -> None:
         (CALLS[20], "tools.get_order.unknown_args", "id, x", "id", "get_order never declared 'x'"),
         (CALLS[0], "limits[0]", None, None, "this call costs no eur"),
         (CALLS[10], "limits[4]", None, None, "repetitions of this tool are not counted"),
-        (CALLS[2], "tools.issue_refund.requires[0]", None, 'get_order with id "A-1"', "issue_refund needs get_order"),
-        (CALLS[2], "tools.issue_refund.origin.id", "id 'A-1'", "the user's words or an earlier result of get_order", "id 'A-1' came from"),
-        (CALLS[2], "tools.issue_refund.breaker", "0", "2", "0 calls of issue_refund failed in a row"),
+        (CALLS[2], f"{REFUND}.requires[0]", None, 'get_order with id "A-1"', "issue_refund needs get_order"),
+        (CALLS[2], f"{REFUND}.origin.id", "id 'A-1'", SOURCES, "id 'A-1' came from"),
+        (CALLS[2], f"{REFUND}.breaker", "0", "2", "0 calls of issue_refund failed in a row"),
+        (CALLS[22], "tools.gated.when", None, "args.ok", "`args.ok` is true"),
+        (CALLS[23], "tools.gated.when", None, "args.ok", "`args.ok` must be true and is not"),
+        (CALLS[24], "tools.gated.when", None, "args.ok", "`args.ok` cannot be decided"),
+        (CALLS[22], "tools.gated.effect", "0", None, "no identical call of this run"),
+        (CALLS[14], "grants", "tenant acme, role auditor", "grants[0], grants[1]", "granted by grants[1]"),
+        (CALLS[0], "tools.get_order.labels", "none", None, "the result will mark the run"),
+        (CALLS[12], "call_id", None, None, "the call has no id"),
+        (CALLS[13], "tools.get_order.rate", None, None, "not looked at: the proposal itself"),
         (CALLS[9], "flows[0]", "none", "untrusted", "flow no-leak: this run has not seen untrusted"),
     ],
 )  # fmt: skip
@@ -321,6 +332,45 @@ def test_a_person_who_is_asked_shows_as_asking() -> None:
     assert isinstance(rejected.decision, Deny)
     assert "approval_rejected" in [reason.code for reason in rejected.decision.reasons]
     assert any(each.message.startswith("bob has rejected") for each in rejected.against)
+
+
+def test_a_value_from_nowhere_asks_and_passes_once_a_person_agreed() -> None:
+    """`otherwise: approve`: the rule still says what it found."""
+    pay = {"origin": {"iban": {"from": ["look"], "otherwise": "approve"}}}
+    desk = Desk({"version": 1, "tools": {"look": {"effect": "read"}, "pay": pay}})
+    call = ask("pay", {"iban": "DE89370400440532013000"})
+    assert row(desk.explain(call), "tools.pay.origin.iban").verdict == "asks"
+    deferred = desk.gate.decide(call)
+    assert isinstance(deferred, Defer)
+    desk.gate.approve(deferred.request_id, by="ann")
+    agreed = row(desk.explain(call), "tools.pay.origin.iban")
+    assert agreed.verdict == "passes"
+    assert agreed.message.startswith("a person has said yes, although iban 'DE89")
+
+
+def test_a_repetition_that_a_person_agreed_to_passes() -> None:
+    """Asking again until somebody has answered is no loop."""
+    limits = [{"repeat": 1, "per": ["run"]}]
+    desk = Desk({"version": 1, "tools": {"close": {"approve": True}}, "limits": limits})
+    call = ask("close", {"id": "C-1"})
+    deferred = desk.gate.decide(call)
+    assert isinstance(deferred, Defer)
+    assert row(desk.explain(call), "limits[0]").verdict == "refuses"
+    desk.gate.approve(deferred.request_id, by="ann")
+    agreed = row(desk.explain(call), "limits[0]")
+    assert (agreed.verdict, agreed.message) == ("passes", "a person has said yes to this very call")
+
+
+def test_a_key_may_be_used_again_after_its_time() -> None:
+    """`within` has passed: the row says that it was used, and that this is over."""
+    desk = Desk({"version": 1, "tools": {"pay": {"once": {"key": "{id}", "within": "1h"}}}})
+    permit = desk.gate.decide(ask("pay", {"id": "1"}))
+    assert isinstance(permit, Permit)
+    desk.gate.settle(permit, Succeeded("paid"))
+    desk.clock.advance(3600)
+    found = row(desk.explain(ask("pay", {"id": "1"})), "tools.pay.once")
+    assert (found.verdict, found.limit) == ("passes", "once in 3600 s")
+    assert found.message == "key '1' may be used again"
 
 
 def test_a_call_that_ran_before_passes_with_its_entry() -> None:
@@ -355,6 +405,23 @@ def test_a_plugin_without_an_objection_has_a_row() -> None:
     assert (found.verdict, found.value, found.message) == ("passes", "bank", "no plugin objects")
 
 
+def test_the_claims_of_a_plugin_have_rows_of_their_own() -> None:
+    """They are no rules of the policy, and can refuse all the same."""
+
+    class Limits:
+        @hookimpl
+        def sluicegate_claims(self) -> list[object]:
+            return [
+                Needs("step|mine", "plugin.step", "get_order", "a greeting"),
+                Slot("slot|mine", "plugin.slots", 3, 0, " of the plugin"),
+            ]
+
+    explained = Desk(plugin=Limits()).explain(CALLS[0])
+    covered(explained)
+    assert row(explained, "plugin.step").verdict == "refuses"
+    assert row(explained, "plugin.slots").message == "0 of 3 slots of the plugin are taken"
+
+
 def test_a_ledger_that_is_down_is_the_reason() -> None:
     """As for the gate: nothing is looked at, and the call is refused."""
 
@@ -362,9 +429,7 @@ def test_a_ledger_that_is_down_is_the_reason() -> None:
         def cell(self, key: str) -> None:
             raise LedgerError("the disk is gone")
 
-    desk = Desk()
-    desk.ledger = Down()
-    explained = desk.explain(CALLS[0])
+    explained = Gate(POLICY, Down(), clock=FakeClock()).explain(CALLS[0])
     assert isinstance(explained.decision, Deny)
     assert [reason.code for reason in explained.decision.reasons] == ["ledger_unavailable"]
     covered(explained)
@@ -395,6 +460,34 @@ def test_an_entry_by_its_digest_cannot_be_explained() -> None:
     desk.gate.decide(ask("t", {"n": 1}))
     with pytest.raises(NotKept, match="record: digest"):
         explain_entry(desk.ledger.entries(), 2)
+
+
+def test_a_changed_journal_explains_nothing() -> None:
+    """What cannot be followed up to the entry gives no state to explain it from."""
+    desk = Desk()
+    desk.gate.decide(CALLS[0])
+    desk.gate.decide(CALLS[1])
+    entries = list(desk.ledger.entries())
+    entries[1] = entries[1]._replace(body=entries[1].body.replace("A-1", "A-7"))
+    with pytest.raises(
+        LedgerError, match="cannot be followed up to entry 3: entry 2: it was changed"
+    ):
+        explain_entry(entries, 3)
+
+
+def test_the_plugin_that_failed_then_is_what_is_explained() -> None:
+    """On record is that there were no facts, and not what they would have been."""
+
+    class Broken:
+        @hookimpl
+        def sluicegate_facts(self) -> None:
+            raise OSError("no connection")
+
+    desk = Desk(plugin=Broken())
+    desk.gate.decide(CALLS[0])
+    explained = explain_entry(desk.ledger.entries(), 2)
+    covered(explained)
+    assert [each.rule for each in explained.against] == ["plugins"]
 
 
 def test_an_entry_is_explained_with_the_policy_of_then() -> None:

@@ -19,12 +19,11 @@ from sluicegate import (
     Succeeded,
     hookimpl,
 )
+from sluicegate.claims import Needs
 from sluicegate.decision import Decision, Defer
 from sluicegate.ledger.memory import MemoryLedger
 from sluicegate.ledger.sqlite import SqliteLedger
-from sluicegate.plan import Plan, plan
-from sluicegate.plugins import Plugins
-from sluicegate.policy.compile import CompiledPolicy
+from sluicegate.plan import Plan
 from sluicegate.testing import FakeClock, counted_ids
 
 SUBJECT = Subject(tenant="acme")
@@ -37,6 +36,7 @@ TOOLS: dict[str, Any] = {
         "once": {"key": "refund:{id}"},
     },
     "tf_plan": {"effect": "read"},
+    "ping": {"effect": "read"},
     "apply": {"requires": [{"tool": "tf_plan", "match": {"hash": "result.plan.hash"}}]},
     "close": {"approve": True},
     "archive": {"requires": [{"tool": "close"}]},
@@ -64,12 +64,9 @@ class Desk:
         self.gate = Gate(
             policy, self.ledger, clock=self.clock, ids=counted_ids(), plugins=plugins or {}
         )
-        self.compiled = CompiledPolicy(self.gate.policy)
-        self.plugins = Plugins(plugins) if plugins else None
 
     def plan(self, *proposals: Proposal) -> Plan:
-        now = max(self.clock.now(), self.ledger.floor)
-        return plan(self.compiled, self.ledger, proposals, now, plugins=self.plugins)
+        return self.gate.plan(proposals)
 
     def do(self, proposal: Proposal, result: object = None) -> None:
         permit = self.gate.decide(proposal)
@@ -224,11 +221,30 @@ def test_arguments_that_differ_are_known_and_not_assumed() -> None:
 
 def test_a_whole_result_can_be_what_is_matched() -> None:
     """`result` alone stands for the result itself."""
-    tools = {"make": {"effect": "read"}, "use": {"requires": [{"tool": "make", "match": {"id": "result", "kind": "kind"}}]}}  # fmt: skip
-    desk = Desk(tools)
+    require = {"tool": "make", "match": {"id": "result", "kind": "kind"}}
+    desk = Desk({"make": {"effect": "read"}, "use": {"requires": [require]}})
     use = ask("use", {"id": "n-1", "kind": "a"})
     assert desk.plan(ask("make", {"kind": "a"}), use).passes
     assert codes(desk.plan(ask("make", {"kind": "b"}), use).steps[1].decision) == ["order"]
+
+
+def test_results_that_cannot_be_are_not_assumed() -> None:
+    """No result is a text and has parts, so the step stays refused."""
+    require = {"tool": "make", "match": {"id": "result", "part": "result.part"}}
+    desk = Desk({"make": {"effect": "read"}, "use": {"requires": [require]}})
+    found = desk.plan(ask("make"), ask("use", {"id": "n-1", "part": "p"}))
+    assert codes(found.steps[1].decision) == ["order"]
+    deeper = {"tool": "make", "match": {"id": "result.a", "part": "result.a.b"}}
+    desk = Desk({"make": {"effect": "read"}, "use": {"requires": [deeper]}})
+    found = desk.plan(ask("make"), ask("use", {"id": "n-1", "part": "p"}))
+    assert codes(found.steps[1].decision) == ["order"]
+
+
+def test_only_a_step_that_could_be_meant_is_assumed() -> None:
+    """Steps of other tools between the two change nothing."""
+    found = Desk().plan(ask("tf_plan"), order(1), ask("ping"), ask("apply", {"hash": "abc"}))
+    assert found.passes
+    assert "step 1 (tf_plan)" in found.steps[3].assumes[0]
 
 
 def test_a_refusal_that_no_result_could_change_stands_beside_the_assumption() -> None:
@@ -250,13 +266,17 @@ def test_the_result_of_a_repeated_step_is_not_made_up() -> None:
     again = found.steps[2].decision
     assert isinstance(again, Recorded)
     assert (again.result, again.complete) == (None, False)
-    assert found.steps[2].assumes == ("its result is that of step 2 (refund), which is not known yet",)
+    assert found.steps[2].assumes == (
+        "its result is that of step 2 (refund), which is not known yet",
+    )
 
 
 def test_a_repeated_call_of_another_run_brings_its_result_there() -> None:
     """The result would be shown to that run too, so a value may come from it, as far as one knows."""
     tools = {"make": {"once": {"key": "make"}}, "use": {"origin": {"id": ["make"]}}}
-    found = Desk(tools).plan(ask("make"), ask("make", run="r2"), ask("use", {"id": "X-1"}, run="r2"))
+    found = Desk(tools).plan(
+        ask("make"), ask("make", run="r2"), ask("use", {"id": "X-1"}, run="r2")
+    )
     assert words(found) == ["Permit", "Recorded", "Permit"]
     assert found.steps[2].assumes == ("id 'X-1' comes up in the result of step 2 (make)",)
 
@@ -336,6 +356,18 @@ def test_plugins_are_asked_and_not_told() -> None:
     assert (bank.asked, bank.told) == (2, 0)
 
 
+def test_what_a_plugin_requires_is_never_assumed() -> None:
+    """Nobody here knows what its claim stands for."""
+
+    class Limits:
+        @hookimpl
+        def sluicegate_claims(self) -> list[object]:
+            return [Needs("step|mine", "plugin.step", "get_order", "a greeting")]
+
+    found = Desk(plugins={"limits": Limits()}).plan(order(1))
+    assert (codes(found.steps[0].decision), found.steps[0].assumes) == (["order"], ())
+
+
 STEPS = st.lists(
     st.one_of(
         st.builds(order, st.integers(1, 3), run=st.sampled_from(["r", "r2"])),
@@ -364,7 +396,12 @@ def test_a_plan_is_what_then_happens_and_changes_nothing(
             desk.gate.settle(made, Succeeded(dict(proposal.args)))
     state = desk.ledger.head(), desk.ledger.cells(""), desk.ledger.out(), desk.ledger.floor
     found = desk.plan(*steps)
-    assert (desk.ledger.head(), desk.ledger.cells(""), desk.ledger.out(), desk.ledger.floor) == state
+    assert (
+        desk.ledger.head(),
+        desk.ledger.cells(""),
+        desk.ledger.out(),
+        desk.ledger.floor,
+    ) == state
     for step, proposal in zip(found.steps, steps, strict=True):
         decision = desk.gate.decide(proposal)
         assert type(step.decision) is type(decision)

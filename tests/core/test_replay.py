@@ -31,7 +31,7 @@ from sluicegate import (
 from sluicegate.claims import Quota
 from sluicegate.journal import Entry
 from sluicegate.ledger import open_ledger
-from sluicegate.replay import _Course, replay
+from sluicegate.replay import Course, replay
 from sluicegate.testing import FakeClock, counted_ids
 
 MARKS = ("policy|", "schema|", "prompt|")
@@ -52,11 +52,11 @@ def replayed(ledger, skipped=()):
     left_out = sum(reason.decisions for reason in found.skipped)
     decided = sum(entry.content["kind"] == "decision" for entry in entries)
     assert (found.entries, found.decisions + left_out) == (len(entries), decided)
-    course = _Course()
+    course = Course()
     for number, entry in enumerate(entries, 1):
         course.follow(number, entry)
-    assert plain(course._pages.cells.items()) == plain(ledger.cells(""))
-    assert {p: list(out) for p, out in course._pages.permits.items()} == {
+    assert plain(course.books.cells.items()) == plain(ledger.cells(""))
+    assert {p: list(out) for p, out in course.books.permits.items()} == {
         permit: [expires, entry] for permit, expires, entry in ledger.out()
     }
     return found

@@ -10,7 +10,7 @@ from sluicegate import Failed, Gate, MemoryLedger, Permit, Proposal, Recorded, S
 from sluicegate.canonical import freeze
 from sluicegate.errors import LedgerError
 from sluicegate.journal import GENESIS, Entry, link, verify
-from sluicegate.replay import _Course, replay
+from sluicegate.replay import Course, replay
 from sluicegate.testing import FakeClock, counted_ids
 
 
@@ -302,18 +302,18 @@ def test_memory_is_for_what_is_alive():
     desk = Desk(
         {"t": {"effect": "read"}}, limits=[{"budget": "calls", "limit": 999, "per": ["tenant"]}]
     )
-    course = _Course()
+    course = Course()
     for n in range(300):
         desk.ask("t", {"n": n}, Succeeded("x" * 1000))
     for number, entry in enumerate(desk.entries(), 1):
         assert course.follow(number, entry) is None
     assert course.decisions == 300
     kept = [
-        course._pages.cells,
-        course._pages.permits,
-        course._pages.bodies,
+        course.books.cells,
+        course.books.permits,
+        course.books.bodies,
         course._out,
         course._kept,
     ]
     assert sum(map(len, kept)) <= 3
-    assert len(json.dumps(course._pages.cells)) < 1000
+    assert len(json.dumps(course.books.cells)) < 1000

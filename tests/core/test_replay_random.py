@@ -24,7 +24,7 @@ from sluicegate import (
 )
 from sluicegate.backtest import backtest
 from sluicegate.claims import Quota
-from sluicegate.replay import _Course, replay
+from sluicegate.replay import Course, replay
 from sluicegate.testing import FakeClock, counted_ids
 
 POLICY: dict[str, Any] = {
@@ -176,11 +176,11 @@ def test_any_history_replays_equal(history):
     found = replay(entries)
     assert found.difference is None
     assert found.skipped == ()
-    course = _Course()
+    course = Course()
     for number, entry in enumerate(entries, 1):
         course.follow(number, entry)
-    assert state(course._pages.cells.items()) == state(world.ledger.cells(""))
-    assert {(p, *out) for p, out in course._pages.permits.items()} == set(world.ledger.out())
+    assert state(course.books.cells.items()) == state(world.ledger.cells(""))
+    assert {(p, *out) for p, out in course.books.permits.items()} == set(world.ledger.out())
 
 
 @given(HISTORIES)

@@ -129,6 +129,17 @@ def test_side_by_side_one_of_two_is_enough():
     assert desk.report().failed == ()
 
 
+def test_the_success_that_ended_last_is_the_one_that_mends():
+    """It began before another one that ended in front of the failure."""
+    desk = Desk()
+    slow = desk.propose("mail", to="ann")
+    desk.do("mail", to="ann")
+    desk.do("mail", Failed("bounced"), to="ann")
+    assert len(desk.report().failed) == 1
+    desk.gate.settle(slow, Succeeded("ok"))
+    assert desk.report().failed == ()
+
+
 # --- what is unknown, open, waiting ------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pg_server
 
@@ -18,7 +18,8 @@ def opened(options: str = "", url: str | None = None) -> Iterator[PostgresLedger
     ledger = PostgresLedger.at(url + options)
     try:
         yield ledger
-        assert_whole(ledger)
+        with closing(again(ledger)) as last:
+            assert_whole(last)
     finally:
         ledger.close()
         pg_server.drop(url)

@@ -63,7 +63,7 @@ class Proxy:
                     data = source.recv(1 << 20)
                     if not data:
                         return _close(client, server)
-                    if source is client and b"COMMIT" in data and self.fault and self.faults > 0:
+                    if source is client and b"\nCOMMIT" in data and self.fault and self.faults > 0:
                         self.faults -= 1
                         if self.fault == "before commit":
                             return _close(client, server)

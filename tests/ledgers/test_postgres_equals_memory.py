@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -36,13 +37,11 @@ def test_every_history_has_the_same_answers_cells_and_journal(
     """
     with opened("&clock=caller&connections=1&durability=process") as ledger:
         made = ledger
-        writer = pg_server.execute(
-            pg_server.shared(), f"SELECT name FROM {ledger.address.namespace}.enlist('only')"
-        )[0][0]
-        pg_server.execute(
-            pg_server.shared(), f"UPDATE {ledger.address.namespace}.writers SET free = true"
-        )
-        memory = MemoryLedger(writer=str(writer))
+        writer = "the only one"
+        name = ledger.address.namespace
+        pg_server.execute(pg_server.shared(), f"SELECT * FROM {name}.enlist('{writer}')")
+        pg_server.execute(pg_server.shared(), f"UPDATE {name}.writers SET free = true")
+        memory = MemoryLedger(writer=writer)
         player = Player()
         for which, some in history:
             if which == "reopened":
@@ -56,17 +55,13 @@ def test_every_history_has_the_same_answers_cells_and_journal(
             for (step, request), answer in zip(asked, got, strict=True):
                 player.heard(step, request, answer)
         made.close()
-        last = again(ledger)
-        assert list(last.cells("")) == list(memory.cells(""))
-        assert list(last.entries()) == list(memory.entries())
-        assert last.head() == memory.head()
-        assert last.heads() == ({str(writer): memory.head()} if memory.head()[0] else {})
-        assert sorted(last.out()) == sorted(memory.out())
-        assert last.floor == memory.floor
-        last.close()
-        made.close()
-        ledger.close()
-        ledger.__init__(ledger.address)  # type: ignore[misc] - for the checks at the end
+        with closing(again(ledger)) as last:
+            assert list(last.cells("")) == list(memory.cells(""))
+            assert list(last.entries()) == list(memory.entries())
+            assert last.head() == memory.head()
+            assert last.heads() == ({writer: memory.head()} if memory.head()[0] else {})
+            assert sorted(last.out()) == sorted(memory.out())
+            assert last.floor == memory.floor
 
 
 @settings(max_examples=15)
@@ -76,8 +71,7 @@ def test_two_ledgers_in_one_place_are_one(history: list[tuple[str, list[Any]]]) 
     Two processes' ledgers, each with its own chains, give the answers and the cells of one
     ledger in memory, and their journals together have its entries in its order.
     """
-    with opened("&clock=caller&durability=process") as one:
-        two = again(one)
+    with opened("&clock=caller&durability=process") as one, closing(again(one)) as two:
         memory, player, at = MemoryLedger(), Player(), 0
         names: dict[int, int] = {0: 0}
         for which, some in history:
@@ -89,13 +83,11 @@ def test_two_ledgers_in_one_place_are_one(history: list[tuple[str, list[Any]]]) 
                 request = timed(request, at)
                 got = alone(two if which == "two" else one, request)
                 expected = alone(memory, request)
-                for number in (getattr(got, "entry", 0),):
-                    names[number] = getattr(expected, "entry", 0)
+                names[getattr(got, "entry", 0)] = getattr(expected, "entry", 0)
                 assert _renamed(got, names) == expected
                 player.heard(step, request, got)
         assert [entry.body for entry in one.entries()] == [e.body for e in memory.entries()]
         assert [key for key, _ in one.cells("")] == [key for key, _ in memory.cells("")]
-        two.close()
 
 
 def _renamed(answer: Any, names: dict[int, int]) -> Any:

@@ -87,7 +87,7 @@ class Run(NamedTuple):
             return cell, _halted(f"run {self.run}", cell[2])
         known = [tuple(tools) for tools in cell[1]] if cell is not None else []
         added = [tools for tools in self.narrowing if tools not in known] if self.own else []
-        if self.own and (cell is None or added):
+        if cell is None or added:  # it begins with its first call, its sub-agents' included
             cell = (at if cell is None else cell[0], (*known, *added), None)
         refused = _outside((*known, *added), self.tool)
         if refused is None:

@@ -89,14 +89,14 @@ def _show(found: Backtest) -> None:
         out.print(Text.assemble(("no change", "green"), f" in {found.decisions} decisions"))
     if found.assumed:
         out.print(
-            f"{found.assumed} newly permitted calls have no outcome on record; that they worked, "
-            "ended at once and cost what was expected is assumed.",
+            f"newly permitted, and so without an outcome on record: {found.assumed}; that they "
+            "worked, ended at once and cost what was expected is assumed",
             style="yellow",
         )
     if found.unheard:
         out.print(
-            f"{found.unheard} decisions look for values in the user's words, which are not on record; "
-            "they may come out better when the policy is in force.",
+            f"refused for values that may be in the user's words, which are not on record: {found.unheard}; "
+            "they may come out better when the policy is in force",
             style="yellow",
         )
     show_skipped(found.skipped)

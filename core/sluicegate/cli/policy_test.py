@@ -20,6 +20,7 @@ from ..hookspec import hookimpl
 from ..ledger.memory import MemoryLedger
 from ..outcome import Failed, Succeeded, Unknown
 from ..policy.base import Model
+from ..policy.fault import Fault, shown
 from ..policy.model import Policy
 from ..policy.units import duration
 from ..testing.clock import FakeClock, counted_ids
@@ -31,6 +32,7 @@ from .terminal import NO, Json, answering, plain, print_json, screen
 __all__ = ["Suite", "policy_test", "results"]
 
 _RUN: Final = "test"
+_MOST: Final = 10_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Word: TypeAlias = Literal["permit", "deny", "defer", "recorded"]
@@ -38,20 +40,27 @@ Word: TypeAlias = Literal["permit", "deny", "defer", "recorded"]
 
 def _moment(value: object) -> object:
     """A time with its offset from UTC, in µs since 1970."""
+    fault = Fault(f"is {shown(value)}, which is no time", "write 2026-03-01T12:00:00Z")
     if not isinstance(value, str):
-        raise ValueError("write a time such as 2026-03-01T12:00:00Z")
+        raise fault
     try:
         found = datetime.fromisoformat(value.removesuffix("Z") + "+00:00" * value.endswith("Z"))
     except ValueError:
-        raise ValueError("write a time such as 2026-03-01T12:00:00Z") from None
+        raise fault from None
     if found.tzinfo is None:
-        raise ValueError("write which time zone is meant: Z at its end is UTC")
+        raise Fault(f"is {value}, in no time zone", f"write {value}Z for UTC")
     return (found - _EPOCH) // timedelta(microseconds=1)
 
 
 def _positive(value: int) -> int:
-    if not 1 <= value <= 10_000:
-        raise ValueError("it must be 1 to 10000")
+    if not 1 <= value <= _MOST:
+        raise Fault(f"is {value}", f"write a number from 1 to {_MOST:,}")
+    return value
+
+
+def _some(value: tuple[PolicyTest, ...]) -> tuple[PolicyTest, ...]:
+    if not value:
+        raise Fault("is empty", "no tests are no tests that passed; write one")
     return value
 
 
@@ -98,7 +107,7 @@ class Suite(Model):
     subject: Who | None = None
     run: str | None = _RUN
     facts: _Facts = Field(default_factory=dict)
-    tests: Annotated[tuple[PolicyTest, ...], Field(strict=False, min_length=1)]
+    tests: Annotated[tuple[PolicyTest, ...], Field(strict=False), AfterValidator(_some)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

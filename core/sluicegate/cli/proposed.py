@@ -130,7 +130,10 @@ def from_json(text: str, what: str) -> Mapping[str, Any]:
 def _faults(error: ValidationError, model: type[Model]) -> Iterator[Fault]:
     for detail in error.errors(include_url=False):
         path, kind = tuple(detail["loc"]), detail["type"]
-        if kind == "extra_forbidden":
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, Fault):
+            yield from cause.under(path)
+        elif kind == "extra_forbidden":
             names = [str(name) for name in _names(model, path)]
             yield Fault("is no key here", accepted(path[-1], names), at=path, on_key=True)
         elif kind == "missing":
@@ -142,8 +145,7 @@ def _faults(error: ValidationError, model: type[Model]) -> Iterator[Fault]:
             wanted = f"it must be {_WANTED[kind]}"
             yield Fault(f"is {shown(detail['input'])}; {wanted}", at=path)
         else:
-            message = detail["msg"].removeprefix("Value error, ")
-            yield Fault(f"is {shown(detail['input'])}: {message}", at=path)
+            yield Fault(f"is {shown(detail['input'])}: {detail['msg']}", at=path)
 
 
 def _names(model: type[Model], path: tuple[int | str, ...]) -> list[str]:

@@ -67,7 +67,7 @@ def _show(found: Rederived) -> None:
         out.print(Text.assemble(("equal", "green"), told))
     else:
         _show_difference(found.difference)
-        out.print(f"The {found.decisions} decisions before it were equal.")
+        out.print(f"Decisions before it that were equal: {found.decisions}.")
     show_skipped(found.skipped)
 
 

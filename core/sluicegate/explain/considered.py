@@ -23,6 +23,7 @@ from ..claims import (
     Traced,
     Unsettled,
 )
+from ..claims.approval import state_of
 from ..window import window_of
 
 __all__ = ["Considered", "Finding", "Left", "RuleVerdict", "found"]
@@ -190,9 +191,8 @@ def _traced(claim: Traced, cell: Cell, at: int) -> Finding:
 
 
 def _approval(claim: Approval, cell: Cell, at: int) -> Finding:
-    return Finding(
-        "approve", "none" if cell is None else str(cell[0]), None, "a person has said yes"
-    )
+    state = state_of(cell, at)
+    return Finding("approve", state, None, f"a person's yes to this call is {state}")
 
 
 _Read: TypeAlias = Callable[[Any, Any, int], Finding]

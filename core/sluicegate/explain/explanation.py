@@ -24,7 +24,7 @@ from ..past import INPUTS, Past
 from ..plugins import Objections, Plugins
 from ..proposal import Proposal
 from ..rehearsal import Asked, Rehearsal
-from ..replay import _Course
+from ..replay import Course
 from ..retrace import numbered
 from .considered import Considered
 from .look import Look, look
@@ -108,10 +108,10 @@ def explain_entry(entries: Iterable[Entry], number: int) -> Explanation:
 
 def _before(entries: Iterable[Entry], number: int) -> tuple[Past, Below, Entry]:
     """What was known before entry *number*, the books as they were, and the entry itself."""
-    course = _Course()
+    course = Course()
     for each, entry in numbered(entries):
         if each == number:
-            return course._past, course._pages, entry
+            return course.past, course.books, entry
         difference = course.follow(each, entry)
         if difference is not None:
             raise LedgerError(

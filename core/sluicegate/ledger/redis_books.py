@@ -15,7 +15,6 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..claims import Cell
-from ..errors import LedgerError
 from ..journal import GENESIS, link
 from .base import Answer, Request
 from .meaning import perform
@@ -187,9 +186,7 @@ class RedisBooks:
 
     # --- batches ---
 
-    def draft(
-        self, requests: Iterable[Request], chain: tuple[int, str], at: int
-    ) -> Draft:
+    def draft(self, requests: Iterable[Request], chain: tuple[int, str], at: int) -> Draft:
         """The answers to *requests* after the chain's last entry, at the time *at* or later."""
         requests = list(requests)
         while True:

@@ -88,7 +88,9 @@ def _settings(link: Link) -> dict[str, str]:
             if not _forbidden(error):
                 raise
             return {}
-        found |= {key.decode(): value.decode() for key, value in zip(reply[::2], reply[1::2], strict=True)}
+        found |= {
+            key.decode(): value.decode() for key, value in zip(reply[::2], reply[1::2], strict=True)
+        }
     return found
 
 
@@ -115,7 +117,9 @@ def _version(link: Link, facts: Mapping[str, str]) -> str:
 
 
 def _durability(facts: Mapping[str, str], settings: Mapping[str, str]) -> Durability:
-    appends = settings.get("appendonly") or {"0": "no", "1": "yes"}.get(facts.get("aof_enabled", ""))
+    appends = settings.get("appendonly") or {"0": "no", "1": "yes"}.get(
+        facts.get("aof_enabled", "")
+    )
     if appends is None:
         return "unknown"
     if appends != "yes":

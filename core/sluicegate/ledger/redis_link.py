@@ -75,7 +75,9 @@ class Link:
     may refuse it with a LedgerError. *timeout* is in seconds.
     """
 
-    def __init__(self, address: Address, *, timeout: float, inspect: Callable[[Link], None]) -> None:
+    def __init__(
+        self, address: Address, *, timeout: float, inspect: Callable[[Link], None]
+    ) -> None:
         self.label = address.label
         self._timeout = timeout
         self._inspect = inspect
@@ -91,12 +93,14 @@ class Link:
                 retry=Retry(NoBackoff(), 0),
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
-                socket_keepalive=True,
                 health_check_interval=0,
             )
-        except (ValueError, TypeError):
+            self._pool.make_connection()  # this is where redis-py looks at the options
+        except (ValueError, TypeError, RedisError):
             # What redis-py says about a URL may quote it, with the password in it.
-            raise LedgerError(f"the address of {address.label} cannot be read") from None
+            raise LedgerError(
+                f"the address or an option of {address.label} cannot be read; see docs/redis.md"
+            ) from None
 
     def call(self, *command: Any, deadline: float | None = None) -> Any:
         """

@@ -305,7 +305,9 @@ class Store:
         place = self._place(number)
         found = self._read("XRANGE", self._journal, str(place), str(place))
         if not found:
-            raise LedgerError(f"{self.label} has lost entry {number} of its journal; it was removed")
+            raise LedgerError(
+                f"{self.label} has lost entry {number} of its journal; it was removed"
+            )
         return _entry("", found[0][1]).body
 
 

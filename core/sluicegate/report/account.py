@@ -140,8 +140,8 @@ def _held(act: Act, policy: CompiledPolicy) -> Mapping[str, Micros]:
         return {name: amount for name, amount in amounts.items() if name != _CALLS}
     facts = cast("FrozenDict", freeze(content["facts"])[0])
     # Without its schema: it has passed it, and the journal may have it in front of the run.
-    said = {**act.said, "schema": None}
-    verdict = evaluate(policy, Proposal.restored(said, None, None), facts, content["now"])
+    proposal = Proposal.restored(act.said, None, None)
+    verdict = evaluate(policy, proposal, facts, content["now"])
     return verdict.costs if type(verdict) is Allowed else _NOTHING
 
 

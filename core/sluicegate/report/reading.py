@@ -27,14 +27,17 @@ def report_of(ledger: Ledger, policy: CompiledPolicy, run: str, now: int) -> Rep
     """
     What *run* has done and owes at *now* (µs since 1970 UTC). Raises LedgerError.
 
-    The ledger knows when the run began; what is before in the journal is not read.
+    The ledger knows when the run began; what is before in the journal is not read. A report
+    that begins at another time has missed something, and is made anew from the whole journal.
     """
     cell = ledger.cell(run_key(run))
     if cell is not None:
         try:
-            return report(run, policy, entries_since(ledger, cell[0]), now)
+            found = report(run, policy, entries_since(ledger, cell[0]), now)
         except _Unnumbered:
-            pass
+            found = None
+        if found is not None and found.began == cell[0]:
+            return found
     return report(run, policy, ledger.entries(), now)
 
 
@@ -45,15 +48,14 @@ def entries_since(ledger: Ledger, at: int) -> Iterator[Entry]:
     That takes a journal of one writer, in which an entry's number is its place and times do
     not fall. An entry whose number is its place shows that nobody else has written before it,
     since each writer counts its own; so what was skipped is known to be earlier. In any other
-    journal it raises _Unnumbered as soon as that shows, and the caller has to read all of it.
+    journal it raises _Unnumbered as soon as that shows, and the caller has to read all of it;
+    where there is no entry at all nothing can show.
     """
     place = _last_before(ledger, at)
-    writer: str | None = None
     for entry in ledger.entries(place):
         place += 1
-        if entry.seq != place or writer not in (None, entry.writer):
+        if entry.seq != place:
             raise _Unnumbered
-        writer = entry.writer
         yield entry
 
 
@@ -64,10 +66,7 @@ def _last_before(ledger: Ledger, at: int) -> int:
         middle = (low + high + 1) // 2
         try:
             content = json.loads(ledger.body(middle))
-        except (
-            LedgerError,
-            LookupError,
-        ):  # no such number here; a ledger that is down says so again
+        except (LedgerError, LookupError):  # a ledger that is down will say so again
             raise _Unnumbered from None
         low, high = (middle, high) if content["at"] < at else (low, middle - 1)
     return low

@@ -36,6 +36,9 @@ _RELEASE: Final = "UPDATE {ns}.writers SET free = true WHERE number = %s AND seq
 _WRITTEN: Final = "SELECT hash FROM {ns}.journal WHERE number = %s"
 
 _MOVED: Final = "SG001"
+_PASSING: Final = (_MOVED, "55P03")
+"""Errors after which the connection is as good as before: somebody else was at it."""
+
 _PAUSE: Final = 0.05
 
 
@@ -87,10 +90,10 @@ class Lane:
                 if moved:
                     self._chain = None
                 lost = self._line is None or self._line.broken
-                if lost:
-                    self.drop()
-                elif self._line is not None:
+                if error.sqlstate in _PASSING and not lost:
                     self._back()
+                else:
+                    self.drop()  # the next one may find another server, or another state of this
                 if again and (moved or (old and lost and not isinstance(error, Late))):
                     again = False
                     continue

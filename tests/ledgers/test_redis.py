@@ -1,0 +1,263 @@
+"""A Redis ledger's address, and the servers that it accepts."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis_server import Server, namespace, shared, startable
+from requested import claiming, granted, noting, once, quota, record, settling, state
+from test_redis_equals_memory import sound
+
+from sluicegate.errors import LedgerError
+from sluicegate.ledger.base import Refused, Replayed, Settled
+from sluicegate.ledger.redis import RedisLedger
+
+WORKER = Path(__file__).with_name("redis_worker.py")
+SECRET = "s3cret/with#signs"
+needs_server = pytest.mark.skipif(not startable(), reason="no server by pip for this machine")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server whose settings the tests may change."""
+    made = Server(appendfsync="always")
+    yield made
+    made.remove()
+
+
+def told(error: BaseException) -> str:
+    """All that a traceback would show of an error."""
+    return "".join(traceback.format_exception(error)) + repr(error)
+
+
+# --- addresses ----------------------------------------------------------------------------------
+
+
+def test_a_url_has_all_options() -> None:
+    """One line of configuration names server, namespace, patience and what must be durable."""
+    space = namespace()
+    url = f"{shared()}?namespace={space}&timeout=0.5&require_durable=no&db=0"
+    one, two = RedisLedger.at(url), RedisLedger(shared(), namespace=space)
+    granted(one, "p", quota(1))
+    assert isinstance(two.perform(claiming("q", quota(1))), Refused)
+    other = RedisLedger(shared(), namespace=namespace())
+    granted(other, "q", quota(1))
+    for ledger in (one, two, other):
+        ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (
+            "redis://h:6379/0?speed=high",
+            "redis://h:6379/0 has an unknown option 'speed'; the options",
+        ),
+        ("redis://h?timeout=soon", "timeout is 'soon'; it must be a number of seconds above 0"),
+        ("redis://h?timeout=0", "timeout is 0.0; it must be a number of seconds above 0"),
+        ("redis://h?require_durable=maybe", "require_durable is 'maybe'; it must be yes or no"),
+        ("redis://h?namespace=a&namespace=b", "gives 'namespace' twice"),
+        ("redis://h?namespace=a{b}", "the namespace 'a{b}' must have 1 to 64 letters"),
+        ("redis://h?namespace=", "the namespace '' must have 1 to 64 letters"),
+        ("http://h", "http://… is no address of a Redis server; write redis://host:6379/0"),
+    ],
+)
+def test_a_url_that_means_nothing_is_refused(url: str, problem: str) -> None:
+    """Before anything is sent, with what to write instead."""
+    with pytest.raises(LedgerError) as caught:
+        RedisLedger.at(url)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:{}@127.0.0.1:1/0?timeout=0.1",
+        "redis://user:{}@127.0.0.1:1/0?timeout=0.1&what={}",
+        "redis://:{}@127.0.0.1:1/x?timeout=0.1",
+        "redis://user:{}@127.0.0.1:none/0?timeout=0.1",
+        "rediss://user:{}@127.0.0.1:1/0?timeout=0.1&ssl_cert_reqs=all",
+        "unix://user:{}@/nowhere?timeout=0.1",
+        "http://user:{}@127.0.0.1:1/0",
+        "redis://[user:{}@127.0.0.1/0",
+    ],
+)
+@pytest.mark.parametrize("secret", [SECRET, SECRET.replace("/", "%2F").replace("#", "%23")])
+def test_no_error_shows_the_secret_of_a_url(url: str, secret: str) -> None:
+    """However wrong an address is, its password is in no message, cause or traceback."""
+    with pytest.raises(LedgerError) as caught:
+        RedisLedger.at(url.replace("{}", secret))
+    shown = told(caught.value)
+    for piece in (SECRET, secret, "s3cret", "with%23signs"):
+        assert piece not in shown
+
+
+@needs_server
+def test_a_wrong_password_is_an_error_without_it() -> None:
+    """Neither the wrong nor the right one is shown, and nothing is kept of either."""
+    guarded = Server(requirepass=SECRET)
+    address = guarded.url.removeprefix("redis://")
+    wrong = f"redis://:{'wrong' * 2}@{address}"
+    with pytest.raises(LedgerError, match="put the right user and password into the URL") as caught:
+        RedisLedger.at(wrong)
+    assert "wrongwrong" not in told(caught.value)
+    with pytest.raises(LedgerError, match="put the right user and password into the URL"):
+        RedisLedger.at(guarded.url)
+    quoted = SECRET.replace("/", "%2F").replace("#", "%23")
+    ledger = RedisLedger.at(f"redis://:{quoted}@{address}?namespace=a")
+    granted(ledger, "p", quota(1))
+    assert repr(ledger) == f"RedisLedger(the ledger 'a' at {guarded.url})"
+    kept = json.dumps([record(ledger), state(ledger), list(ledger.heads())])
+    assert "s3cret" not in kept + told(LedgerError(ledger))
+    ledger.close()
+    guarded.remove()
+
+
+def test_a_server_that_is_not_there_is_an_error_in_time() -> None:
+    """A wrong address shows from the first line of a program."""
+    begun = time.monotonic()
+    with pytest.raises(
+        LedgerError, match=r"127\.0\.0\.1:1/0 did not answer within 0\.2 s .*refused"
+    ):
+        RedisLedger("redis://127.0.0.1:1/0", timeout=0.2)
+    assert time.monotonic() - begun < 2
+
+
+# --- servers ------------------------------------------------------------------------------------
+
+
+@needs_server
+def test_a_server_that_evicts_is_refused(server: Server) -> None:
+    """What was spent must not be removed to make room: the error has the setting."""
+    with server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(LedgerError, match="CONFIG SET maxmemory-policy noeviction"):
+            RedisLedger(server.url, timeout=0.5)
+        client.config_set("maxmemory-policy", "noeviction")
+    RedisLedger(server.url, timeout=0.5).close()
+
+
+@needs_server
+@pytest.mark.parametrize(
+    ("settings", "durability"),
+    [
+        ({"appendonly": "yes", "appendfsync": "always"}, "power"),
+        ({"appendfsync": "everysec"}, "second"),
+        ({"appendfsync": "always", "no-appendfsync-on-rewrite": "yes"}, "second"),
+        ({"appendfsync": "no"}, "memory"),
+        ({"appendonly": "no"}, "memory"),
+    ],
+)
+def test_durability_is_named_and_can_be_required(
+    server: Server, settings: dict[str, str], durability: str
+) -> None:
+    """A ledger says what its answers survive, and require_durable runs on nothing weaker."""
+    usual = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
+    with server.client() as client:
+        try:
+            for name, value in settings.items():
+                client.config_set(name, value)
+            ledger = RedisLedger(server.url, timeout=0.5)
+            assert ledger.durability == durability
+            assert ledger.server.startswith(("valkey ", "redis "))
+            ledger.close()
+            if durability == "power":
+                RedisLedger(server.url, require_durable=True).close()
+            else:
+                with pytest.raises(LedgerError, match="`CONFIG SET appendfsync always`"):
+                    RedisLedger(server.url, require_durable=True, timeout=0.5)
+        finally:
+            for name, value in usual.items():
+                client.config_set(name, value)
+
+
+@needs_server
+def test_a_server_that_was_made_weaker_is_refused_when_it_is_back(server: Server) -> None:
+    """Each new connection is looked over: a failover must not lead to a weaker server unseen."""
+    ledger = RedisLedger(server.url, require_durable=True, timeout=0.5)
+    granted(ledger, "p", quota(9, key=namespace()))
+    with server.client() as client:
+        client.config_set("appendfsync", "everysec")
+        client.client_kill_filter(_type="normal", skipme=True)
+        with pytest.raises(LedgerError, match="require_durable forbids it"):
+            ledger.perform(noting())
+        client.config_set("appendfsync", "always")
+    ledger.perform(noting())
+    ledger.close()
+
+
+@needs_server
+def test_a_user_with_few_permissions_is_enough(server: Server) -> None:
+    """The permissions in docs/redis.md; without CONFIG GET durability is unknown, and not assumed."""
+    commands = (
+        "+evalsha +eval +hget +hmget +hset +hsetnx +hincrby +hdel +hscan +hgetall "
+        "+xadd +xrange +time +type +ping +info"
+    )
+    with server.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "agent", "on", ">pw", "~{sluicegate:few}:*", *commands.split()
+        )
+        client.execute_command("ACL", "SETUSER", "blind", "on", ">pw", "~*", "+ping", "+type")
+    place = server.url.removeprefix("redis://")
+    ledger = RedisLedger(f"redis://agent:pw@{place}", namespace="few", timeout=0.5)
+    assert ledger.durability == "unknown"
+    request, answer = granted(ledger, "p", quota(1), once())
+    assert isinstance(ledger.perform(settling(request, answer)), Settled)
+    assert isinstance(ledger.perform(claiming("q", once())), Replayed)
+    assert [len(state(ledger)), len(record(ledger)), ledger.out()] == [2, 3, []]
+    ledger.close()
+    with pytest.raises(LedgerError, match="does not say whether an answer is on disk; permit"):
+        RedisLedger(f"redis://agent:pw@{place}", namespace="few", require_durable=True, timeout=0.5)
+    with pytest.raises(LedgerError, match="does not say which version it is; permit"):
+        RedisLedger(f"redis://blind:pw@{place}", namespace="few", timeout=0.5)
+    with pytest.raises(LedgerError, match="NOPERM|permission"):
+        RedisLedger(f"redis://agent:pw@{place}", namespace="another", timeout=0.5)
+
+
+@needs_server
+def test_a_socket_of_this_machine_will_do() -> None:
+    """unix:///path reaches a server that listens on no port."""
+    near = Server(unixsocket="near.sock")
+    ledger = RedisLedger.at(f"unix://{near.folder}/near.sock?namespace=a&db=1")
+    granted(ledger, "p", quota(1))
+    assert repr(ledger) == f"RedisLedger(the ledger 'a' at unix://{near.folder}/near.sock)"
+    with near.client() as client:
+        assert client.execute_command("SELECT", 1)
+    ledger.close()
+    near.remove()
+
+
+def test_keys_of_something_else_are_left_alone() -> None:
+    """A namespace that holds other kinds of values is refused before anything is written there."""
+    space = namespace()
+    with Redis.from_url(shared()) as client:
+        client.set(f"{{sluicegate:{space}}}:journal", "a diary")
+        with pytest.raises(
+            LedgerError, match="has a string under .*:journal, where a ledger has a stream"
+        ):
+            RedisLedger(shared(), namespace=space)
+        assert client.get(f"{{sluicegate:{space}}}:journal") == b"a diary"
+
+
+@needs_server
+def test_a_node_of_a_cluster_will_do() -> None:
+    """All keys of a namespace are in one slot: the script runs where the cluster keeps it."""
+    node = Server(cluster_enabled="yes")
+    with node.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        for _ in range(200):
+            if b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"):
+                break
+            time.sleep(0.05)
+    ledger = RedisLedger(node.url)
+    request, answer = granted(ledger, "p", quota(1), once())
+    assert isinstance(ledger.perform(settling(request, answer)), Settled)
+    sound(ledger)
+    ledger.close()
+    node.remove()

@@ -1,0 +1,223 @@
+"""Several processes, threads and tasks on one Redis ledger, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis_server import namespace, shared
+from requested import NOW, claiming, granted, noting, once, quota, record, settling, slot, state
+from test_redis_equals_memory import sound
+
+from sluicegate.errors import LedgerError
+from sluicegate.ledger.base import Granted, Refused, Rejected, Replayed, Settled
+from sluicegate.ledger.redis import RedisLedger
+
+WORKER = Path(__file__).with_name("redis_worker.py")
+
+
+@pytest.fixture
+def ledger() -> Iterator[RedisLedger]:
+    made = RedisLedger(shared(), namespace=namespace())
+    yield made
+    sound(made)
+    made.close()
+
+
+# --- several writers ----------------------------------------------------------------------------
+
+
+def test_two_processes_see_one_another_at_once(ledger: RedisLedger) -> None:
+    """What one has claimed the other cannot, settle or replay as it can; each has its own chain."""
+    other = RedisLedger(shared(), namespace=repr(ledger).split("'")[1])
+    request, answer = granted(ledger, "p", quota(3), once())
+    assert isinstance(other.perform(claiming("q", once())), Refused)
+    settled = other.perform(settling(request, answer))
+    assert isinstance(settled, Settled)
+    assert settled.entry >> 32 == 1
+    replayed = ledger.perform(claiming("q", once()))
+    assert isinstance(replayed, Replayed)
+    assert json.loads(replayed.outcome)["permit"] == "p"
+    assert isinstance(ledger.perform(settling(request, answer)), Rejected)
+    granted(other, "r", quota(3))
+    with pytest.raises(LedgerError, match="permit id r is out already"):
+        ledger.perform(claiming("r", quota(3)))
+    assert {entry.writer for entry in ledger.entries()} == {ledger.writer, other.writer}
+    after = list(ledger.entries(answer.entry))
+    assert after[0].seq == 1
+    assert len(after) == len(record(ledger)) - 1
+    assert ledger.head() == other.head()
+    other.close()
+
+
+def test_four_processes_take_exactly_what_there_is_and_none_starves() -> None:
+    """However 8 threads in 4 processes collide on one budget, it grants what it has, to all of them."""
+    space = namespace()
+    url = f"{shared()}?namespace={space}"
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), url, f"w{number}", "400", "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == '"ready"\n'
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    permits = [json.loads(worker.communicate(timeout=60)[0]) for worker in workers]
+    assert sum(map(len, permits)) == len({permit for some in permits for permit in some}) == 400
+    assert min(map(len, permits)) > 20
+    ledger = RedisLedger.at(url)
+    assert dict(state(ledger))["quota"] == [0, 0, 400]
+    sound(ledger)
+    ledger.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_is_a_writer_of_its_own(ledger: RedisLedger) -> None:
+    """After a fork both go on, on connections and chains of their own."""
+    granted(ledger, "parent", quota(2))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answers = [ledger.perform(claiming(name, quota(2))) for name in ("child", "too much")]
+            os.write(
+                writing, f"{[type(answer).__name__ for answer in answers]} {ledger.writer}".encode()
+            )
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    said = os.read(reading, 1000).decode()
+    assert said.startswith("['Granted', 'Refused'] ")
+    assert said.endswith(".1")
+    assert isinstance(ledger.perform(claiming("q", quota(2))), Refused)
+    assert ledger.writer.endswith(".0")
+
+
+# --- waiting ------------------------------------------------------------------------------------
+
+
+def until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_tasks_cancelled_at_any_time_claim_nothing(ledger: RedisLedger) -> None:
+    """Whenever a claim is cancelled, its budget and its slot are free afterwards."""
+    chance = random.Random(7)
+
+    async def ask(number: int) -> bool:
+        request = claiming(f"p{number}", quota(10**6), slot(10**6))
+        task = asyncio.ensure_future(ledger.aperform(request))
+        await asyncio.sleep(chance.random() / 300)
+        task.cancel()
+        try:
+            await ledger.aperform(settling(request, await task, "failed"))
+        except asyncio.CancelledError:
+            return True
+        return False
+
+    async def ask_all() -> list[bool]:
+        return await asyncio.gather(*(ask(number) for number in range(300)))
+
+    cancelled = asyncio.run(ask_all())
+    until(lambda: not ledger._committer._owed and ledger._committer._turn is None)
+    assert state(ledger) == []
+    entries = record(ledger)
+    ran = [entry for entry in entries if entry["kind"] == "outcome" and "error" not in entry]
+    assert len(ran) == cancelled.count(False)
+    assert 2 * sum(entry["kind"] == "outcome" for entry in entries) == len(entries)
+
+
+def test_a_loop_that_is_closed_on_its_tasks_claims_nothing(ledger: RedisLedger) -> None:
+    """A program that throws its event loop away leaves nothing held."""
+    for _ in range(20):
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: None)  # it complains about the task
+        task = loop.create_task(ledger.aperform(claiming("p", quota(1))))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        del task
+        gc.collect()
+        until(lambda: not ledger._committer._queue and ledger._committer._turn is None)
+        until(lambda: not ledger._committer._owed and state(ledger) == [])
+
+
+def test_a_closed_ledger_says_so() -> None:
+    """After close every use is an error, and what waited has been carried out."""
+    ledger = RedisLedger(shared(), namespace=namespace())
+    threads = [
+        threading.Thread(target=ledger.perform, args=(claiming(f"p{number}", quota(99)),))
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ledger.close()
+    ledger.close()
+    uses: list[Callable[[], object]] = [
+        lambda: ledger.perform(noting()),
+        lambda: asyncio.run(ledger.aperform(noting())),
+        lambda: ledger.cell("quota"),
+        lambda: list(ledger.entries()),
+        ledger.head,
+        ledger.out,
+    ]
+    for use in uses:
+        with pytest.raises(LedgerError, match="is closed; open it again|is being closed"):
+            use()
+
+
+def test_a_request_with_a_text_that_cannot_be_kept_spoils_no_other(ledger: RedisLedger) -> None:
+    """A lone surrogate has no UTF-8: its request raises, and those of the same batch go through."""
+
+    async def ask(permit: str) -> object:
+        return await ledger.aperform(claiming(permit, quota(99), slot(99, key=permit)))
+
+    async def ask_all() -> list[object]:
+        return await asyncio.gather(*map(ask, ["a", "b", "\ud800", "c"]), return_exceptions=True)
+
+    answers = asyncio.run(ask_all())
+    assert [type(answer) for answer in answers] == [Granted, Granted, UnicodeEncodeError, Granted]
+    assert [key for key, _ in state(ledger)] == ["a", "b", "c", "quota"]
+
+
+def test_a_batch_may_have_thousands_of_cells(ledger: RedisLedger) -> None:
+    """More values than Lua hands over at once are read, set and removed in parts."""
+    claims = [quota(9, key=f"k{number}") for number in range(9001)]
+    request, answer = granted(ledger, "p", *claims)
+    assert len(state(ledger)) == 9001
+    other = RedisLedger(shared(), namespace=repr(ledger).split("'")[1])
+    assert isinstance(other.perform(settling(request, answer, "failed")), Settled)
+    assert state(ledger) == []
+    other.close()
+
+
+def test_requests_may_say_what_time_it_is() -> None:
+    """With exact_time a history can be carried over with its own times."""
+    ledger = RedisLedger(shared(), namespace=namespace(), exact_time=True)
+    assert granted(ledger, "p", quota(1))[1] == Granted(NOW, 1)
+    assert ledger.floor == NOW
+    ledger.close()
