@@ -11,10 +11,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 from .claims import HALTS, Cell
 from .claims.approval import verdict
-from .claims.standing import scope_words
+from .claims.standing import run_key, scope_words
 from .entries import amending_entry
 from .ledger.base import Amending
-from .policy.standing import run_key
 
 __all__ = ["Scope", "amending_of", "answering", "halting", "resuming"]
 

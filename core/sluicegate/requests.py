@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from .amount import Micros
 from .canonical import FrozenDict
 from .claims import Approval, Claim, Note, Shown, Traced
+from .claims.marks import labels_key
 from .decision import Permit, Reason
 from .entries import Considered, told_claims
 from .errors import PermitError
 from .evaluate import Allowed, Objected, Verdict
 from .ledger.base import Claiming
 from .outcome import Failed, Outcome, Succeeded
-from .policy.memory import came, labels_key
 from .policy.rules import Call
 from .proposal import Proposal
+from .recall import came
 
 if TYPE_CHECKING:
     from .policy.compile import CompiledPolicy

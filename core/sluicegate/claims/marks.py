@@ -13,10 +13,26 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from ..decision import Reason
 from .base import Cell, Ending, Hold, Refusal, Taken
 
-__all__ = ["BUCKET", "Barrier", "Came", "Done", "Labels", "Needs", "Note", "Shown", "Traced"]
+__all__ = [
+    "BUCKET",
+    "Barrier",
+    "Came",
+    "Done",
+    "Labels",
+    "Needs",
+    "Note",
+    "Shown",
+    "Traced",
+    "labels_key",
+]
 
 BUCKET: Final = 64
 """So many values at most are kept in each of a run's 256 buckets."""
+
+
+def labels_key(root: str) -> str:
+    """The key of the cell that has the labels seen by a run and those inside of it."""
+    return f"labels|{root}"
 
 
 class Needs(NamedTuple):

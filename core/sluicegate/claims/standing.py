@@ -16,16 +16,8 @@ from ..glob import matches
 from .base import Cell, Refusal
 
 __all__ = [
-    "HALTS",
-    "Halts",
-    "Met",
-    "Narrowing",
-    "Repeat",
-    "Run",
-    "Standing",
-    "Turns",
-    "scope_words",
-]
+    "HALTS", "TASK", "Halts", "Met", "Narrowing", "Repeat", "Run", "Standing", "Turns", "run_key", "scope_words",
+]  # fmt: skip
 
 Met: TypeAlias = "tuple[Cell, Refusal | None]"
 
@@ -39,6 +31,11 @@ HALTS = "halts"
 """The key of the one cell that has all halts by people."""
 
 PARTS = ("tenant", "user", "agent", "run")
+
+
+def run_key(run: str) -> str:
+    """The key of the cell that has what holds for the whole of *run*."""
+    return f"run|{run}"
 
 
 class Halts(NamedTuple):

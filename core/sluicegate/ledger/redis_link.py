@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from threading import RLock
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
-from redis import Connection, ConnectionPool
+from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -69,6 +69,20 @@ class Address(NamedTuple):
         return f"<{self.label}>"
 
 
+class _Connection(Protocol):
+    """What is used of redis-py's connections, which say little of their types."""
+
+    socket_timeout: float | None
+    socket_connect_timeout: float | None
+
+    def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+    def pack_command(self, *command: Any) -> Any: ...
+    def send_packed_command(self, packed: Any) -> None: ...
+    def can_read(self, timeout: float) -> bool: ...
+    def read_response(self, disable_decoding: bool) -> Any: ...
+
+
 class Link:
     """
     One connection, for one caller at a time. *inspect* is called with each new one, and
@@ -82,11 +96,11 @@ class Link:
         self._timeout = timeout
         self._inspect = inspect
         self._guard = RLock()
-        self._connection: Connection | None = None
+        self._connection: _Connection | None = None
         self.broken = 0  # so many commands got no reply: they may be on their way
         self._hurried = False  # it was opened with less time, which its socket keeps
         try:
-            self._pool = ConnectionPool.from_url(
+            pool: Any = ConnectionPool.from_url(
                 address.url,
                 **address.options,
                 protocol=2,
@@ -95,7 +109,8 @@ class Link:
                 socket_connect_timeout=timeout,
                 health_check_interval=0,
             )
-            self._pool.make_connection()  # this is where redis-py looks at the options
+            self._make: Callable[[], _Connection] = pool.make_connection
+            self._make()  # this is where redis-py looks at the options
         except (ValueError, TypeError, RedisError):
             # What redis-py says about a URL may quote it, with the password in it.
             raise LedgerError(
@@ -140,7 +155,7 @@ class Link:
     def ask(self, *command: Any) -> Any:
         """One exchange on the connection that is being inspected. Raises redis-py's errors."""
         assert self._connection is not None  # noqa: S101 - it is being inspected
-        self._connection.send_command(*command)
+        self._connection.send_packed_command(self._connection.pack_command(*command))
         return self._connection.read_response(disable_decoding=True)
 
     def drop(self) -> None:
@@ -163,9 +178,9 @@ class Link:
             raise NoReply("no reply")
         return connection.read_response(disable_decoding=True)
 
-    def _open(self, end: float) -> Connection:
+    def _open(self, end: float) -> _Connection:
         left = max(end - time.monotonic(), 0.001)
-        connection = self._pool.make_connection()
+        connection = self._make()
         self._hurried = left < 0.9 * self._timeout
         if self._hurried:
             connection.socket_connect_timeout = connection.socket_timeout = left

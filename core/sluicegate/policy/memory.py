@@ -13,16 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from ..canonical import NotCanonical, freeze, is_object, loads
-from ..claims import Barrier, Came, Claim, Done, Labels, Needs, Note, Traced
+from ..claims import Barrier, Claim, Done, Labels, Needs, Note, Traced
+from ..claims.marks import labels_key
 from ..decision import Reason
 from ..glob import matches
 from ..proposal import Proposal
+from ..recall import bucket, came
 from .model import Policy, Tool
 from .parts import MissingPart, at_path
 from .rules import Call, Maker, Makers, Noter
 from .tool import OriginRule, Require
 
-__all__ = ["Memory", "came", "labels_key"]
+__all__ = ["Memory"]
 
 _MOST_VALUES: Final = 200
 """So many values of one call are traced at most."""
@@ -101,11 +103,6 @@ class Memory:
                 yield from came(root, source, call.proposal.turn, result)
 
         return note
-
-
-def labels_key(root: str) -> str:
-    """The key of the cell that has the labels seen by a run and those inside of it."""
-    return f"labels|{root}"
 
 
 def _root(proposal: Proposal, rule: str) -> str | Reason:
@@ -238,7 +235,7 @@ def _traced(
             continue
         digests = tuple(digest(form) for form in forms)
         yield Traced(
-            tuple(_bucket(str(root), form) for form in digests),
+            tuple(bucket(str(root), form) for form in digests),
             rule,
             f"{name} {shown!r}",
             digests,
@@ -270,16 +267,3 @@ def _words(sources: Sequence[str]) -> str:
         for source in sources
     ]
     return " or ".join(told)
-
-
-def _bucket(root: str, form: str) -> str:
-    return f"came|{root}|{form[:2]}"
-
-
-def came(root: str, source: str, turn: str | None, content: object) -> Iterator[Note]:
-    """Notes that all values in *content* came up in *source*; the user's words are read as phrases."""
-    from ..provenance import digest, found  # only for policies that ask where values came from
-
-    forms = sorted(digest(form) for form in found(content, phrases=source == "prompt").values)
-    for bucket, group in itertools.groupby(forms, lambda form: _bucket(root, form)):
-        yield Came(bucket, source, turn, tuple(group))

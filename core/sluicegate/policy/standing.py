@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..canonical import quoted
 from ..claims import HALTS, Halts, Repeat, Run, Standing, Turns
+from ..claims.standing import run_key
 from ..decision import Reason
 from ..glob import matches
 from ..proposal import Proposal
@@ -14,7 +15,7 @@ from .limits import Repeat as RepeatLimit
 from .model import Policy
 from .parts import MissingPart, Scoper, scoper
 
-__all__ = ["run_key", "standing"]
+__all__ = ["standing"]
 
 _KNOWN_NAMES: Final = 10_000
 
@@ -30,11 +31,6 @@ class _Counting(NamedTuple):
     limit: int
     scope_of: Scoper
     oscillation: bool
-
-
-def run_key(run: str) -> str:
-    """The key of the cell that has what holds for the whole of *run*."""
-    return f"run|{run}"
 
 
 def standing(policy: Policy, resolve: Resolve) -> Stand:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..claims.standing import run_key
 from ..errors import LedgerError
 from ..journal import Entry
-from ..policy.standing import run_key
 from .account import report
 from .value import Report
 
