@@ -17,7 +17,7 @@ def bucket(root: str, form: str) -> str:
 
 def came(root: str, source: str, turn: str | None, content: object) -> Iterator[Note]:
     """Notes that all values in *content* came up in *source*; the user's words are read as phrases."""
-    from ..provenance import digest, found  # only for policies that ask where values came from
+    from .provenance import digest, found  # only for policies that ask where values came from
 
     forms = sorted(digest(form) for form in found(content, phrases=source == "prompt").values)
     for key, group in itertools.groupby(forms, lambda form: bucket(root, form)):

@@ -36,7 +36,7 @@ SETTINGS = {
     "save": "",
     "appendonly": "yes",
     "appendfsync": "everysec",
-    "enable-debug-command": "yes",
+    "repl-diskless-sync-delay": "0",
 }
 
 

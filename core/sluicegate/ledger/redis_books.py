@@ -76,7 +76,7 @@ class _Shelf:
         """Learn what the server says of those that were looked at: positions and values."""
         keys = list(self.looked)
         for position, raw in zip(differences[::2], differences[1::2], strict=True):
-            key = keys[position]
+            key: str = keys[position]
             self.known.pop(key, None)
             if raw:
                 stamp = raw.partition(b" ")[0].decode()
@@ -146,9 +146,9 @@ class RedisBooks:
         self._number = 0
         self._batch = 0
         self._name = ""
-        self.seq = 0
+        self.seq: int = 0
         self.last = GENESIS
-        self.floor = 0
+        self.floor: int = 0
 
     def write_as(self, number: int, name: str) -> None:
         """Begin the chain of the writer *name*, who has that number in this ledger."""

@@ -32,7 +32,7 @@ from ..errors import LedgerError
 
 __all__ = ["Address", "Link"]
 
-SCRIPT: Final = (files(__package__) / "commit.lua").read_text("utf-8")
+SCRIPT: Final = (files("sluicegate.ledger") / "commit.lua").read_text("utf-8")
 DIGEST: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 PAUSE: Final = 0.01
@@ -100,7 +100,8 @@ class Link:
         self.broken = 0  # so many commands got no reply: they may be on their way
         self._hurried = False  # it was opened with less time, which its socket keeps
         try:
-            pool: Any = ConnectionPool.from_url(
+            from_url: Callable[..., Any] = ConnectionPool.from_url
+            pool = from_url(
                 address.url,
                 **address.options,
                 protocol=2,

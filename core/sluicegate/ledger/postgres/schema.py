@@ -20,7 +20,11 @@ VERSION: Final = 1
 _SCHEMA: Final = Path(__file__).with_name("schema.sql")
 
 _THERE: Final = "SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s"
-_VERSIONED: Final = "SELECT to_regclass(%s) IS NOT NULL"
+# Not to_regclass: it may remember that there was no such table before we waited for the lock.
+_VERSIONED: Final = """
+SELECT true FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = 'versions'
+"""
 _VERSION: Final = "SELECT max(version) FROM {ns}.versions"
 _SETTINGS: Final = """
 SELECT current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes')
@@ -68,7 +72,7 @@ def _inspect(line: Line, address: Address) -> None:
 
 def _version(line: Line, address: Address) -> int | None:
     """The schema version of the namespace, None if there is nothing."""
-    if line.rows(Statement(_VERSIONED), f"{address.namespace}.versions") != [(True,)]:
+    if not line.rows(Statement(_VERSIONED), address.namespace):
         return None
     ((version,),) = line.rows(Statement(_VERSION, ns=identifier(address.namespace)))
     found: int | None = version
