@@ -41,6 +41,7 @@ from sluicegate.clock import random_id
 from .arguments import Arguments
 
 __all__ = [
+    "RUNS",
     "UNDERWAY",
     "Answer",
     "Body",
@@ -82,7 +83,8 @@ Body: TypeAlias = Callable[[Any, Callable[[Any], None]], Coroutine[Any, Any, Don
 UNDERWAY: Final[ContextVar[Underway | None]] = ContextVar("sluicegate_autogen", default=None)
 """The permitted call around this code. The guard nearest to the function settles it: see `settle`."""
 
-_RUNS: Final[WeakKeyDictionary[CancellationToken, str]] = WeakKeyDictionary()
+RUNS: Final[WeakKeyDictionary[CancellationToken, str]] = WeakKeyDictionary()
+"""The names of the runs that the program gave none."""
 
 
 def caller() -> AgentId | None:
@@ -106,7 +108,7 @@ def run_of(token: CancellationToken | None, call_id: str | None) -> str | None:
         return named if call_id is None else outer.permit.id
     if named is not None or token is None:
         return named
-    return _RUNS.setdefault(token, random_id())
+    return RUNS.setdefault(token, random_id())
 
 
 class Call(NamedTuple):

@@ -14,16 +14,18 @@ from autogen_agentchat.agents import (
 )
 from autogen_agentchat.teams import BaseGroupChat
 from autogen_agentchat.tools import AgentTool, TeamTool
+from autogen_core import CancellationToken
 from autogen_core.tool_agent import ToolAgent
 from autogen_core.tools import BaseTool, StaticStreamWorkbench, StaticWorkbench, Workbench
 
-from sluicegate import Gate
+from sluicegate import Gate, Unfinished
 from sluicegate.glob import literal_count, resolve
 
+from .call import RUNS
 from .tools import GuardedTool
 from .workbench import GateWorkbench
 
-__all__ = ["check_team", "unguarded"]
+__all__ = ["check_finished", "check_team", "unguarded"]
 
 _ATTRIBUTES: Final[Sequence[tuple[type, str]]] = (
     (AssistantAgent, "_workbench"),
@@ -68,6 +70,20 @@ def check_team(agent: Any, gate: Gate) -> None:
                 )
     if problems:
         raise ValueError("this team cannot be held by the gate: " + "; ".join(problems))
+
+
+def check_finished(gate: Gate, run: str | CancellationToken) -> None:
+    """
+    Raise Unfinished if *run* owes something under the policy's contracts.
+
+    It is the name that `sluicegate.context` gave, or the token that the agent or team was
+    run with. Agents in tools belong to the run that they are in.
+    """
+    name = run if isinstance(run, str) else RUNS.get(run)
+    if name is not None:  # or else nothing was called in it
+        report = gate.finish(name)
+        if not report.fulfilled:
+            raise Unfinished(report)
 
 
 def _unguarded(thing: Any, owner: str = "", *, gated: bool = False) -> Iterator[str]:

@@ -141,7 +141,6 @@ class GateInterventionHandler(DefaultInterventionHandler):
         if self._last is not None and UNDERWAY.get() is self._last:
             UNDERWAY.set(self._last.outer)
         now = time.time_ns() // 1000
+        # A tool that raised leaves its call here; when the lease has ended, the outcome is unknown.
         for key in [key for key, old in self._underway.items() if old.permit.expires_at < now]:
-            del self._underway[
-                key
-            ]  # its tool raised: the lease has ended, and the outcome is unknown
+            del self._underway[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from crewai import Crew, Process
 from crewai.agents.agent_builder.base_agent import BaseAgent
@@ -14,6 +14,7 @@ from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
 from sluicegate import Gate
 from sluicegate.adapting import SubjectSource
 
+from .finish import ENDINGS
 from .tools import GuardedTool, guard_tools
 
 __all__ = ["guard_crew", "unguarded"]
@@ -21,9 +22,12 @@ __all__ = ["guard_crew", "unguarded"]
 _DELEGATION: Final = ("delegate_work_to_coworker", "ask_question_to_coworker")
 
 C = TypeVar("C", bound="Crew | BaseAgent")
+Ending = Literal["raise", "tell"]
 
 
-def guard_crew(crew: C, gate: Gate, *, subject: SubjectSource = None) -> C:
+def guard_crew(
+    crew: C, gate: Gate, *, subject: SubjectSource = None, unfinished: Ending = "raise"
+) -> C:
     """
     Guard every tool of *crew*: of its agents, its tasks, the coworkers that may be delegated
     to, and their MCP servers, which must be up. Returns *crew*, which may be a single agent.
@@ -31,10 +35,14 @@ def guard_crew(crew: C, gate: Gate, *, subject: SubjectSource = None) -> C:
     *subject* may be a function of the `Caller`; where it names no agent, the agent's role is
     it. A run is one kickoff, unless `sluicegate.context` names one. A refused call is answered
     with the reason, and the crew goes on; a final refusal ends it with ToolExecutionFailedError.
+    A kickoff of a crew that owes something under the policy's contracts when it ends raises
+    Unfinished, or with *unfinished* "tell" has the report at the end of its answer.
 
     Raises TypeError for a tool that cannot be guarded, and ValueError for a server without
     tools and for a policy that names CrewAI's own delegation; then nothing is changed.
     """
+    if unfinished not in ENDINGS:
+        raise ValueError(f"unfinished is {unfinished!r}; it must be one of {', '.join(ENDINGS)}")
     _no_delegation_by_policy(crew, gate)
     owners = _owners(crew)
     found = {id(each): [*(each.tools or ()), *_resolved(each)] for each in owners}
@@ -48,6 +56,9 @@ def guard_crew(crew: C, gate: Gate, *, subject: SubjectSource = None) -> C:
         owner.tools = [known[id(tool)] for tool in found[id(owner)]]
         if isinstance(owner, BaseAgent):
             owner.mcps = owner.apps = None
+    if isinstance(crew, Crew) and gate.policy.contracts:
+        others = [each for each in crew.after_kickoff_callbacks if each not in ENDINGS.values()]
+        crew.after_kickoff_callbacks = [*others, ENDINGS[unfinished]]
     return crew
 
 

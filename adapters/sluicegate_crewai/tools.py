@@ -21,6 +21,7 @@ from sluicegate.adapting import Attempt, No, SubjectSource, acarry_out, carry_ou
 
 from .arguments import Arguments
 from .caller import Caller, caller, who
+from .finish import called
 from .hooks import attend
 from .prompt import prompt_of
 from .runs import in_run, in_tool
@@ -107,6 +108,7 @@ class GuardedTool(BaseTool):
         names, calls = self._arguments.names, caller(self)
         if len(args) > len(names):
             raise TypeError(f"{self.name} takes {len(names)} arguments, {len(args)} were given")
+        called(calls.crew, self.gate)
         with in_run(prompt_of(calls.crew)):
             attempt = Attempt(
                 sanitize_tool_name(self.name),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
 from langchain.agents.middleware.types import PrivateStateAttr
@@ -16,8 +15,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from typing_extensions import NotRequired
 
-import sluicegate
-from sluicegate import Gate
+from sluicegate import Gate, Unfinished
 from sluicegate.adapting import SubjectSource, own_run
 from sluicegate.canonical import is_object
 
@@ -29,7 +27,6 @@ __all__ = ["GateMiddleware", "tool_node"]
 
 Ask: TypeAlias = Literal["reply", "interrupt"]
 Unfulfilled: TypeAlias = Literal["raise", "tell"]
-_log: Final = logging.getLogger("sluicegate")
 R = TypeVar("R")
 
 
@@ -103,26 +100,22 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
         """
         See what the run owes by the policy's contracts; one that waits for a person does not come by here.
 
-        An agent inside of a running tool owes nothing by itself: the outermost run does.
+        An agent inside of a running tool owes nothing by itself: the outermost run does. A gate
+        that observes asks nobody for anything.
         """
-        run = state.get("sluicegate_run")
-        if run is None or in_tool() or not self._gate.policy.contracts:
+        run, gate = state.get("sluicegate_run"), self._gate
+        if run is None or gate.observe or not gate.policy.contracts or in_tool():
             return None
-        return self._owed(run, self._gate.finish(run))
+        report = gate.finish(run)
+        if report.fulfilled:
+            return None
+        if self._unfinished == "raise":
+            raise Unfinished(report)
+        note = {"run": run, "fulfilled": False}
+        return {"messages": [AIMessage(report.render(), additional_kwargs={KEY: note})]}
 
     async def aafter_agent(self, state: GateState, runtime: Any) -> dict[str, Any] | None:
         return await asyncio.to_thread(self.after_agent, state, runtime)
-
-    def _owed(self, run: str, report: Any) -> dict[str, Any] | None:
-        if report.fulfilled:
-            return None
-        if self._gate.observe:
-            _log.warning("observing: run %s would not count as finished: %s", run, report.render())
-            return None
-        if self._unfinished == "raise":
-            raise sluicegate.Unfinished(report)
-        note = {"run": run, "fulfilled": False}
-        return {"messages": [AIMessage(report.render(), additional_kwargs={KEY: note})]}
 
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]

@@ -18,7 +18,7 @@ import pluggy
 
 from . import hookspec as specs
 from .canonical import FrozenDict, NotCanonical, freeze, is_object
-from .claims import Claim
+from .claims import Approval, Claim
 from .decision import Permit, Reason
 from .errors import PluginError
 from .hookspec import Objection
@@ -108,7 +108,7 @@ class Plugins:
             except Exception as error:  # a generator fails only when it is read
                 raise PluginError(f"{name}: sluicegate_claims failed: {_said(error)}") from error
             for claim in more:
-                if not isinstance(claim, _CLAIMS):
+                if not isinstance(claim, _CLAIMS) or isinstance(claim, Approval):
                     raise PluginError(
                         f"{name}: sluicegate_claims gave a {type(claim).__qualname__}, not a claim"
                     )

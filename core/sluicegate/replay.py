@@ -17,13 +17,14 @@ from .claims import Barrier, Claim, Needs, Note, Traced
 from .entries import claims_of
 from .errors import LedgerError
 from .journal import Entry, link
-from .ledger.base import Claiming, Granted, Noting, Rejected
+from .ledger.base import Claiming, Granted, Noting, Rejected, Wording
 from .ledger.meaning import perform
 from .past import NotKept
 from .people import amending_of
 from .requests import heard, recalled
 from .retrace import (
     Made,
+    Numbers,
     Pages,
     Reader,
     Skipped,
@@ -118,6 +119,7 @@ class Course:
         self.past = Reader()
         self.books = Pages()
         self._out: dict[str, Made] = {}
+        self._numbers = Numbers()
         self._gaps = False
         """Whether permits or requests may be missing here, so that what does not fit is no proof."""
         self._hidden: dict[tuple[str | None, type], str] = {}
@@ -165,6 +167,9 @@ class Course:
             proposal = self.past.proposal(entry)
             self._over(number, entry, hidden, policy, as_recorded(entry, policy, proposal, claims))
             return None
+        if "of" in entry:
+            wording = _Referring(request.wording, self._numbers, entry["of"])
+            request = request._replace(wording=wording)
         answer = perform(request, self.books)
         if self.books.text != self._body:
             return _different(number, entry, self._body, self.books.text)
@@ -293,6 +298,18 @@ class Course:
         if type(answer) is Rejected and not self._gaps:
             return Difference(number, "", f"it cannot have been recorded: {answer.problem}")
         return None
+
+
+class _Referring:
+    """A wording that names another entry by its number in the ledger."""
+
+    def __init__(self, inner: Wording, numbers: Numbers, recorded: Any) -> None:
+        self.permitted, self.refused, self.deferred = inner.permitted, inner.refused, inner.deferred
+        self._inner, self._numbers, self._recorded = inner, numbers, recorded
+
+    def replayed(self, entry: int, /) -> str:
+        """The text with the entry's number, as far as it can be known."""
+        return self._inner.replayed(self._numbers.told(entry, self._recorded))
 
 
 _LOOKING: Final = frozenset({Needs, Traced, Barrier})

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     from .policy.compile import CompiledPolicy
 
 __all__ = [
-    "Made", "Pages", "Reader", "Skipped", "Skips", "as_recorded", "asked_again", "ended", "made_of", "notes_of",
-    "numbered", "stand_in", "word",
+    "Made", "Numbers", "Pages", "Reader", "Skipped", "Skips", "as_recorded", "asked_again", "ended",
+    "made_of", "notes_of", "numbered", "spoken", "stand_in", "word",
 ]  # fmt: skip
+
+
+_WRITER: Final = 32
+"""Bits of an entry's number that count within its writer; the writer's number is above them."""
+
+_SEQ: Final = (1 << _WRITER) - 1
 
 
 class Skipped(NamedTuple):
@@ -130,18 +136,50 @@ class Made(NamedTuple):
 
 
 def numbered(entries: Iterable[Entry]) -> Iterator[tuple[int, Entry]]:
-    """The entries with their numbers. Raises LedgerError if a writer's first one is missing."""
-    known: set[str] = set()
+    """
+    The entries with their numbers: those of the only writer, or the writer's place in the order
+    in which they come up, × 2³², and the number there.
+
+    Raises LedgerError if a writer's first entry is missing.
+    """
+    known: dict[str, int] = {}
     for entry in entries:
-        number = getattr(entry, "number", 0) or entry.seq
         if entry.writer not in known:
             if entry.seq != 1:
                 raise LedgerError(
                     f"the journal of {entry.writer!r} begins with entry {entry.seq}: what was used and held "
                     "before is in the entries before it; give the whole journal"
                 )
-            known.add(entry.writer)
-        yield number, entry
+            known[entry.writer] = len(known)
+        yield (known[entry.writer] << _WRITER) + entry.seq, entry
+
+
+def spoken(number: int) -> str:
+    """The number of an entry for people."""
+    writer, seq = number >> _WRITER, number & _SEQ
+    return f"{seq} of writer {writer + 1}" if writer else str(seq)
+
+
+class Numbers:
+    """
+    How a ledger numbers its entries. With several writers each has a number of its own, which
+    shows for the first time where an entry refers to another one.
+    """
+
+    def __init__(self) -> None:
+        self._writers: dict[int, int] = {}
+
+    def told(self, number: int, recorded: Any) -> int:
+        """The ledger's own number of entry *number*, if it can be the *recorded* one."""
+        writer, seq = number >> _WRITER, number & _SEQ
+        fits = isinstance(recorded, int) and recorded & _SEQ == seq
+        if (
+            fits
+            and writer not in self._writers
+            and recorded >> _WRITER not in self._writers.values()
+        ):
+            self._writers[writer] = recorded >> _WRITER
+        return (self._writers.get(writer, writer) << _WRITER) + seq
 
 
 def word(entry: Mapping[str, Any]) -> str:

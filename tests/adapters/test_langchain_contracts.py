@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 import pytest
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_scene import WAYS, agent, call, entries, go, told
@@ -14,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 import sluicegate
-from sluicegate import Objection, Unfinished, hookimpl
+from sluicegate import LedgerError, Objection, Unfinished, hookimpl
 from sluicegate_langchain import GateMiddleware
 
 BOTH = pytest.mark.parametrize("way", ["invoke", "ainvoke"])
@@ -54,6 +54,22 @@ def sent(order: str = "A1") -> list[Any]:
     return [call("receipt", f"receipt-{order}", order=order)]
 
 
+class ToldErrors(AgentMiddleware):
+    """The model reads a tool's error and goes on."""
+
+    def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+        try:
+            return handler(request)
+        except sluicegate.NotExecuted as error:
+            return ToolMessage(str(error), tool_call_id=request.tool_call["id"])
+
+    async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+        try:
+            return await handler(request)
+        except sluicegate.NotExecuted as error:
+            return ToolMessage(str(error), tool_call_id=request.tool_call["id"])
+
+
 def desk(shop: Any, gate: Any, *turns: Any, saver: Any = None, **options: Any) -> Any:
     """An agent for the shop."""
     return agent(shop, *turns, middleware=[GateMiddleware(gate, **options)], checkpointer=saver)
@@ -81,30 +97,9 @@ def test_a_run_that_owes_something_does_not_end_as_a_success(way, shop, effects,
 @pytest.mark.parametrize("turns", [[paid(), sent("A2")], [paid("A13"), sent("A13")]])
 def test_another_receipt_or_a_failed_one_is_not_what_was_owed(way, turns, shop, make_gate):
     """Only a success for the same order counts."""
-    graph = agent(shop, *turns, middleware=[_told_errors(), GateMiddleware(make_gate(POLICY))])
+    graph = agent(shop, *turns, middleware=[ToldErrors(), GateMiddleware(make_gate(POLICY))])
     with pytest.raises(Unfinished):
         go(graph, way)
-
-
-def _told_errors() -> Any:
-    from langchain.agents.middleware import AgentMiddleware
-
-    class ToldErrors(AgentMiddleware):
-        """The model reads a tool's error and goes on."""
-
-        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
-            try:
-                return handler(request)
-            except sluicegate.NotExecuted as error:
-                return ToolMessage(str(error), tool_call_id=request.tool_call["id"])
-
-        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
-            try:
-                return await handler(request)
-            except sluicegate.NotExecuted as error:
-                return ToolMessage(str(error), tool_call_id=request.tool_call["id"])
-
-    return ToldErrors()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -123,12 +118,10 @@ def test_what_the_gate_says_at_the_end_is_not_the_users_word(way, shop, make_gat
     """The message of the gate is no message of the user, in the next run of the thread."""
     policy = {**POLICY, "tools": {**POLICY["tools"], "receipt": {"origin": {"order": ["prompt"]}}}}
     saver = InMemorySaver()
-    graph = desk(
-        shop, make_gate(policy), paid(), [], sent(), saver=saver, unfinished="tell"
-    )
-    first = go(graph, way, config=THREAD)
-    assert "A1" in first[-1].text
-    # The message of the gate counts as a turn of the scripted model: its next one is `sent`.
+    # The message of the gate counts as a turn of the scripted model.
+    turns = [paid(), [], [], sent()]
+    graph = desk(shop, make_gate(policy), *turns, saver=saver, unfinished="tell")
+    assert "receipt" in go(graph, way, config=THREAD)[-1].text
     assert told(go(graph, way, config=THREAD))[1:] == [["origin"]]
 
 
@@ -137,7 +130,9 @@ def test_each_run_of_a_thread_owes_for_itself(way, shop, make_gate):
     """The receipt of another run does not help."""
     saver = InMemorySaver()
     gate = make_gate(POLICY)
-    assert go(desk(shop, gate, paid(), sent(), saver=saver), way, config=THREAD)[-1].content == "done"
+    assert (
+        go(desk(shop, gate, paid(), sent(), saver=saver), way, config=THREAD)[-1].content == "done"
+    )
     graph = desk(shop, gate, [], [], [], paid("A2"), saver=saver)
     with pytest.raises(Unfinished):
         go(graph, way, config=THREAD)
@@ -215,13 +210,28 @@ def test_an_agent_in_a_tool_owes_nothing_by_itself(way, shop, effects, make_gate
 
 
 @BOTH
-def test_a_gate_that_observes_raises_nothing(way, shop, make_gate, caplog):
-    """It logs what would be owed, and the run ends as it would without it."""
+def test_a_gate_that_observes_raises_nothing(way, shop, make_gate):
+    """The run ends as it would without it; the report of the run has what it owed."""
     gate = make_gate(POLICY, observe=True)
-    with caplog.at_level(logging.WARNING, "sluicegate"):
+    with sluicegate.context(run="r1"):
         assert go(desk(shop, gate, paid()), way)[-1].content == "done"
-    assert "would not count as finished" in caplog.text
-    assert "receipt" in caplog.text
+    assert not gate.finish("r1").fulfilled
+
+
+@BOTH
+def test_what_a_report_cannot_be_made_of_is_no_success(way, shop, make_gate):
+    """A ledger that is gone when the run ends cannot say that nothing is owed."""
+    policy = {**POLICY, "tools": {**POLICY["tools"], "leave": {"effect": "read"}}}
+    gate = make_gate(policy, "sqlite")
+
+    @tool
+    def leave() -> str:
+        """Close the ledger, as a program does that is shutting down."""
+        gate.close()
+        return "closed"
+
+    with pytest.raises(LedgerError):
+        go(desk([*shop, leave], gate, [call("leave")]), way)
 
 
 def test_without_contracts_nothing_is_asked_at_the_end(shop, make_gate):

@@ -385,6 +385,22 @@ def test_a_call_that_ran_before_passes_with_its_entry() -> None:
     assert "journal entry 3" in row(explained, "tools.pay.once").message
 
 
+def test_an_earlier_result_ends_the_looking() -> None:
+    """The call does not run again, so what is left of the budget does not matter to it."""
+    pay = {"once": {"key": "{id}"}, "approve": "args.big"}
+    limits = [{"budget": "calls", "limit": 1}]
+    desk = Desk({"version": 1, "tools": {"pay": pay}, "limits": limits})
+    call = ask("pay", {"id": "1", "big": False})
+    permit = desk.gate.decide(call)
+    assert isinstance(permit, Permit)
+    desk.gate.settle(permit, Succeeded("paid"))
+    explained = desk.explain(call)
+    assert isinstance(explained.decision, Recorded)
+    for rule in ("limits[0]", "tools.pay.approve"):
+        assert row(explained, rule).verdict == "skipped"
+        assert row(explained, rule).message.endswith("answered with an earlier result")
+
+
 def test_a_plugin_that_fails_is_the_only_thing_looked_at() -> None:
     """The gate asks for facts first, and without them it decides nothing."""
 
@@ -460,6 +476,44 @@ def test_an_entry_by_its_digest_cannot_be_explained() -> None:
     desk.gate.decide(ask("t", {"n": 1}))
     with pytest.raises(NotKept, match="record: digest"):
         explain_entry(desk.ledger.entries(), 2)
+
+
+def test_a_call_that_was_answered_with_an_earlier_result_is_explained() -> None:
+    """The result is read from the journal again, whatever the entries come from."""
+    desk = Desk({"version": 1, "tools": {"pay": {"once": {"key": "{id}"}}}})
+    permit = desk.gate.decide(ask("pay", {"id": "1"}))
+    assert isinstance(permit, Permit)
+    desk.gate.settle(permit, Succeeded({"paid": True}))
+    desk.gate.decide(ask("pay", {"id": "1"}, run="r2"))
+    for entries in (desk.ledger.entries(), list(desk.ledger.entries()), desk.gate.journal):
+        explained = explain_entry(entries, 4)
+        assert isinstance(explained.decision, Recorded)
+        assert explained.decision.result == {"paid": True}
+
+
+def test_what_does_not_follow_from_the_journal_is_not_explained() -> None:
+    """A journal that was written anew after a change is whole, and its decision is another one."""
+    desk = Desk({"version": 1, "tools": {"t": {}}, "limits": [{"budget": "calls", "limit": 1}]})
+    desk.gate.decide(ask("t", {"n": 1}))
+    desk.gate.decide(ask("t", {"n": 2}))
+    entries = list(desk.ledger.entries())
+    forged = entries[2].body.replace('"code":"budget"', '"code":"rate"')
+    entries[2] = entries[2]._replace(body=forged)
+    with pytest.raises(
+        NotKept, match=r"on record is deny \(rate\), and .* follows deny \(budget\)"
+    ):
+        explain_entry(entries, 3)
+
+
+def test_an_observed_decision_is_explained_as_it_would_have_been() -> None:
+    """What only was watched has the reasons for which it would have been refused."""
+    ledger = MemoryLedger()
+    policy = {"version": 1, "tools": {"t": {}}, "limits": [{"budget": "calls", "limit": 1}]}
+    gate = Gate(policy, ledger, observe=True, clock=FakeClock(), ids=counted_ids())
+    gate.decide(ask("t", {"n": 1}))
+    gate.decide(ask("t", {"n": 2}))
+    explained = explain_entry(ledger.entries(), 3)
+    assert [each.rule for each in explained.against] == ["limits[0]"]
 
 
 def test_a_changed_journal_explains_nothing() -> None:

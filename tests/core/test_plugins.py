@@ -7,7 +7,7 @@ import types
 import pytest
 
 from sluicegate import Deny, Gate, Objection, Permit, PluginError, Proposal, Succeeded, hookimpl
-from sluicegate.claims import Quota
+from sluicegate.claims import Approval, Quota
 from sluicegate.hookspec import hookspec
 from sluicegate.plugins import Plugins
 
@@ -85,6 +85,15 @@ def test_hook_claims():
     assert gate.journal.tail(1)[0].content["claims"][0][0] == "Quota"
     gate.settle(permit, permit.outcome_of(KeyboardInterrupt()))
     assert codes(gate.decide(Proposal("t", {"n": 3}))) == ["budget"]
+
+
+def test_hook_claims_cannot_ask_a_person():
+    """Only the policy says for what a person is asked; a claim that nobody looks at would be a hole."""
+    hook = lambda: [Approval("plugin|x", "plugin x", "r", 1)]  # noqa: E731
+    gate = Gate(POLICY, "memory:", plugins={"x": plugin(sluicegate_claims=hook)})
+    refused = gate.decide(Proposal("t", {"n": 1}))
+    assert codes(refused) == ["plugin_error"]
+    assert "x: sluicegate_claims gave a Approval, not a claim" in refused.reasons[0].message
 
 
 def test_hook_record():

@@ -11,6 +11,7 @@ from sluicegate.canonical import freeze
 from sluicegate.errors import LedgerError
 from sluicegate.journal import GENESIS, Entry, link, verify
 from sluicegate.replay import Course, replay
+from sluicegate.retrace import spoken
 from sluicegate.testing import FakeClock, counted_ids
 
 
@@ -192,6 +193,44 @@ def test_a_journal_without_its_beginning(entries):
     """What was used before is not in it, so nothing could be derived; it says so at once."""
     with pytest.raises(LedgerError, match="begins with entry 3"):
         replay(entries[2:])
+
+
+def several(bodies, writers, first):
+    """The same history, written by several writers in turn, the first of them with that number."""
+    entries, ends, numbers = [], {}, {}
+    for place, body in enumerate(bodies, 1):
+        writer = place * place % writers
+        seq, last = ends.get(writer, (0, GENESIS))
+        numbers[place] = (writer + first << 32) + seq + 1
+        content = json.loads(body)
+        if "of" in content:
+            body = freeze({**content, "of": numbers[content["of"]]})[1]
+        digest = link(last, f"w{writer}", seq + 1, body)
+        entries.append(Entry(seq + 1, f"w{writer}", last, digest, body))
+        ends[writer] = seq + 1, digest
+    return entries
+
+
+@pytest.mark.parametrize(("writers", "first"), [(1, 1), (2, 0), (2, 7), (3, 1)])
+def test_journals_of_several_writers(entries, writers, first):
+    """Each counts for itself, and refers to entries of others by numbers of the ledger's own."""
+    desk = Desk({"pay": {"once": {"key": "{n}"}}})
+    for n in (1, 2, 3, 1, 2, 3, 3, 2, 1):
+        decision = desk.ask("pay", {"n": n})
+        if isinstance(decision, Permit):
+            desk.gate.settle(decision, Succeeded(n))
+    bodies = [entry.body for entry in desk.entries()]
+    found = replay(several(bodies, writers, first))
+    assert (found.decisions, found.difference) == (9, None)
+    wrong = bodies[-1].replace('"of":3', '"of":5')
+    assert wrong != bodies[-1]
+    found = replay(several([*bodies[:-1], wrong], writers, first))
+    assert (found.decisions, [f.name for f in found.difference.fields]) == (8, ["of"])
+
+
+def test_the_number_of_an_entry_in_words():
+    """That of the only writer is a plain one."""
+    assert (spoken(17), spoken((1 << 32) + 17)) == ("17", "17 of writer 2")
 
 
 def test_no_entries_at_all():

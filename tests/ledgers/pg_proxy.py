@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Literal, TypeAlias
 
@@ -52,29 +53,31 @@ class Proxy:
                 threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
-        deaf = False
+        deaf, open_still = False, True
         with suppress(OSError, ValueError):
-            while True:
+            while open_still:
                 readable, _, _ = select.select([client, server], [], [], 0.05)
                 if self.fault == "silent":
-                    threading.Event().wait(0.05)
+                    time.sleep(0.05)
                     continue
                 for source in readable:
                     data = source.recv(1 << 20)
-                    if not data:
-                        return _close(client, server)
-                    if source is client and b"\nCOMMIT" in data and self.fault and self.faults > 0:
-                        self.faults -= 1
-                        if self.fault == "before commit":
-                            return _close(client, server)
-                        deaf = True
-                    if source is client:
+                    faulty = source is client and b"\nCOMMIT" in data and self._due()
+                    deaf = deaf or faulty
+                    if source is client and not (faulty and self.fault == "before commit"):
                         server.sendall(data)
-                    elif not deaf:
+                    elif source is server and not deaf:
                         client.sendall(data)
-                    elif self.fault == "after commit":
-                        return _close(client, server)
+                    elif self.fault != "silent commit":
+                        open_still = False
+                    open_still = open_still and bool(data)
         _close(client, server)
+
+    def _due(self) -> bool:
+        if not self.fault or self.faults <= 0:
+            return False
+        self.faults -= 1
+        return True
 
 
 def _close(*sockets: socket.socket) -> None:

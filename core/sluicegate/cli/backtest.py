@@ -14,6 +14,7 @@ from rich.text import Text
 from ..backtest import Backtest, Change, Tally
 from ..backtest import backtest as decide_again
 from ..policy.model import Policy
+from ..retrace import spoken
 from .recorded import ExportFile, entries_of, show_skipped
 from .sources import LedgerUrl, policy_file
 from .terminal import NO, Json, answering, plain, print_json, screen
@@ -122,7 +123,7 @@ def _table(of: str, tallies: Mapping[str, Tally]) -> None:
 
 
 def _example(change: Change) -> None:
-    told = f" → {change.after}  entry {change.entry}  {plain(change.tool)}"
+    told = f" → {change.after}  entry {spoken(change.entry)}  {plain(change.tool)}"
     out = screen()
     out.print(Text.assemble((change.before, "dim"), (told, _STYLES[change.kind])))
     out.print(Text(f"  {plain(change.rule)}: {plain(change.reason)}"), soft_wrap=True)

@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..journal import Entry
-from ..retrace import Skipped
+from ..retrace import Skipped, spoken
 from .sources import existing_ledger
 from .terminal import WrongUse, plain, screen
 
@@ -86,4 +86,6 @@ def show_skipped(skipped: tuple[Skipped, ...]) -> None:
     """Say which decisions could not be derived, and why."""
     out = screen()
     for why, count, first in skipped:
-        out.print(f"skipped {count}, the first at entry {first}: {plain(why)}", style="yellow")
+        out.print(
+            f"skipped {count}, the first at entry {spoken(first)}: {plain(why)}", style="yellow"
+        )

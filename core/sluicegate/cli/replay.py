@@ -7,6 +7,7 @@ from rich.text import Text
 
 from ..replay import Difference, Rederived
 from ..replay import replay as rederive
+from ..retrace import spoken
 from .recorded import ExportFile, entries_of, show_skipped
 from .sources import DEFAULT, LedgerUrl, PolicyFile
 from .terminal import NO, Json, answering, plain, print_json, screen
@@ -74,7 +75,7 @@ def _show(found: Rederived) -> None:
 def _show_difference(difference: Difference) -> None:
     out = screen()
     tool = f" ({plain(difference.tool)})" if difference.tool else ""
-    told = f": entry {difference.entry}{tool}: {plain(difference.problem)}"
+    told = f": entry {spoken(difference.entry)}{tool}: {plain(difference.problem)}"
     out.print(Text.assemble(("different", "bold red"), told))
     for name, recorded, derived in difference.fields:
         out.print(f"  {name}")

@@ -7,7 +7,7 @@ same request to the ledger, at the moment before it is carried out there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -20,7 +20,7 @@ from ..evaluate import evaluate
 from ..journal import Entry
 from ..ledger.base import Claiming, Ledger
 from ..ledger.overlay import Below
-from ..past import INPUTS, Past
+from ..past import INPUTS, NotKept, Past
 from ..plugins import Objections, Plugins
 from ..proposal import Proposal
 from ..rehearsal import Asked, Rehearsal
@@ -84,19 +84,22 @@ def explain_entry(entries: Iterable[Entry], number: int) -> Explanation:
     """
     The decision that is entry *number* of a journal, explained from the state as it was then.
 
-    *entries* are the whole journal. Facts and objections of plugins are those on record.
-    Raises LedgerError if there is no such decision, or if the journal is broken before it,
-    and NotKept where it does not have what it takes (`record: digest`).
+    *entries* are the whole journal; they are gone through twice where the call was answered
+    with an earlier result. Facts and objections of plugins are those on record. Raises
+    LedgerError if there is no such decision, or if the journal is broken before it, and
+    NotKept where it does not have what it takes (`record: digest`).
     """
+    if isinstance(entries, Iterator):
+        entries = list(entries)
     past, books, entry = _before(entries, number)
     content = entry.content
     if content["kind"] != "decision":
         raise LedgerError(f"entry {number} is no decision: it is of the kind {content['kind']!r}")
     policy, proposal = past.policy(content), past.proposal(content)
     told = content.get("permit") or content.get("request", "").partition(".")[2] or "replayed"
-    return _explained(
+    found = _explained(
         policy,
-        books,
+        _Then(books, entries),
         proposal,
         content["now"],
         _AsTold(content),
@@ -104,6 +107,45 @@ def explain_entry(entries: Iterable[Entry], number: int) -> Explanation:
         entry=number,
         permit=str(told),
     )
+    _compare(found.decision, content, number)
+    return found
+
+
+def _compare(decision: Decision, content: Mapping[str, Any], number: int) -> None:
+    """An explanation of something else than what is on record would explain nothing."""
+    recorded = content.get("would") or content["decision"], _codes(content)
+    reasons = decision.reasons if isinstance(decision, (Deny, Defer)) else ()
+    derived = type(decision).__name__.lower(), [reason.code for reason in reasons]
+    if recorded != derived:
+        raise NotKept(
+            f"entry {number} cannot be explained: on record is {_worded(*recorded)}, and from what the "
+            f"journal has follows {_worded(*derived)}; `sluicegate replay` says where they part"
+        )
+
+
+def _codes(content: Mapping[str, Any]) -> list[str]:
+    return [reason["code"] for reason in content.get("reasons", ())]
+
+
+def _worded(word: str, codes: Sequence[str]) -> str:
+    return f"{word} ({', '.join(codes)})" if codes else word
+
+
+class _Then:
+    """The books as they were, with the journal as it is: of what is past, nothing changes."""
+
+    def __init__(self, books: Below, entries: Iterable[Entry]) -> None:
+        self._entries = entries
+        self.floor = 0  # the time of the entry is on record
+        self.cell = books.cell
+
+    def body(self, entry: int) -> str:
+        """The body of an earlier entry."""
+        found = (each.body for number, each in numbered(self._entries) if number == entry)
+        body = next(found, None)
+        if body is None:
+            raise LedgerError(f"the journal has no entry {entry}")
+        return body
 
 
 def _before(entries: Iterable[Entry], number: int) -> tuple[Past, Below, Entry]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ..amount import Micros, shown
 from ..claims import Cell, Halts, Refusal, Repeat, Replay, Run, Standing, Turns
 from ..claims.approval import state_of
-from ..decision import Decision, Defer, Deny, Permit, Reason
+from ..decision import Decision, Defer, Deny, Permit, Reason, Recorded
 from ..evaluate import Allowed, Verdict
 from ..glob import matches
 from ..policy.limits import Budget, Depth
@@ -53,6 +53,13 @@ class Case:
     def granted(self) -> bool:
         """Whether the gate gets as far as the ledger's claims."""
         return type(self.verdict) is Allowed and not self.look.request.reasons
+
+    def stops(self, unfit: str | None) -> str | None:
+        """Why the claims are not looked at, or those that are left; None if they are."""
+        if not self.granted:
+            return unfit or "the call is refused already"
+        answered = "the call is answered with an earlier result"
+        return answered if isinstance(self.decision, Recorded) else None
 
     def said(self, *rules: str) -> list[Reason]:
         """What the policy and plugins hold against the call, by the rule."""
@@ -113,16 +120,13 @@ def _other(reason: Reason) -> Considered:
 
 
 def _standing(case: Case) -> Iterator[Considered]:
-    approval, at = case.look.request.approval, case.look.at
-    agreed = approval is not None and approval.granted(case.look.asked, at)
-    for each, cell, refusal in case.look.standing:
+    for each, cell, refusal, agreed in case.look.standing:
         rule, kind, value, limit, message = _stands(each, cell)
         verdict: RuleVerdict = "passes"
-        if refusal is not None:
-            if agreed and isinstance(each, (Repeat, Turns)):
-                message = "a person has said yes to this very call"
-            else:
-                rule, verdict, message = refusal.reason.rule, "refuses", refusal.reason.message
+        if agreed:
+            message = "a person has said yes to this very call"
+        elif refusal is not None:
+            rule, verdict, message = refusal.reason.rule, "refuses", refusal.reason.message
         yield Considered(
             rule=rule, kind=kind, verdict=verdict, message=message, value=value, limit=limit
         )
@@ -233,7 +237,7 @@ def _unfit(case: Case, rule: ToolRule) -> str | None:
 
 
 def _claims(case: Case, rule: ToolRule, entry: Tool) -> Iterator[Considered]:
-    why = None if case.granted else _unfit(case, rule) or "the call is refused already"
+    why = case.stops(_unfit(case, rule))
     looked: dict[str | None, list[Looked]] = {}
     for each in case.look.claims:
         looked.setdefault(each.rule, []).append(each)
@@ -253,7 +257,9 @@ def _claimed(case: Case, rule: str, looked: Looked) -> Considered:
     answer, message = looked.answer, finding.message
     verdict: RuleVerdict = "passes"
     if isinstance(answer, Replay):
-        message = f"the same call succeeded before (journal entry {answer.entry}): its result is shown again"
+        message = f"the same call succeeded before (journal entry {answer.entry})"
+        if isinstance(case.decision, Recorded):
+            message += ": its result is shown again"
     elif isinstance(answer, Refusal):
         message = answer.reason.message
         verdict = "asks" if answer.ask else "refuses"
@@ -336,7 +342,7 @@ def _approve(case: Case, rule: ToolRule) -> Iterator[Considered]:
         )  # fmt: skip
     if reasons:
         return
-    why = None if case.granted else _unfit(case, rule) or "the call is refused already"
+    why = case.stops(_unfit(case, rule))
     message = "nobody has to be asked about this call"
     if why is None and request.asks:
         message = "a person has said yes to exactly this call"

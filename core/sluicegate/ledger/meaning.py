@@ -118,10 +118,13 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
         elif type(result) is Refusal:
             refusals.append(result)
             reasons.append(result.reason)
-        elif type(result) is Replay and not reasons:
-            _put(books, changed)
-            books.append(at, request.wording.replayed(result.entry))
-            return Replayed(at, books.body(result.entry))
+        elif type(result) is Replay:
+            if not reasons:
+                _put(books, changed)
+                books.append(at, request.wording.replayed(result.entry))
+                return Replayed(at, books.body(result.entry))
+        elif result is not None:
+            raise LedgerError(f"a {type(claim).__name__} among the claims gave {result!r:.80}")
     if request.reasons or not all(refusal.ask for refusal in refusals):
         return _refuse(request, books, at, refusals, reasons, changed)
     approved = None

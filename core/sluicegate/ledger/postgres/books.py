@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ...claims import Cell
 from ...errors import LedgerError
@@ -68,11 +68,11 @@ class PostgresBooks:
         body: Callable[[int], str],
     ) -> None:
         self.floor = floor
-        self.body = body
+        self._body = body
         self._locks = locks
         self._chain = chain
         self._permit = permit
-        found = json.loads(f"{{{cells}}}") if cells else {}
+        found: dict[str, list[Any]] = json.loads(f"{{{cells}}}") if cells else {}
         self._cells: dict[str, Cell] = {
             key: tuple(found[name]) if (name := kept(key)) in found else None for key in locks.kept
         }
@@ -105,13 +105,18 @@ class PostgresBooks:
         self._entry = at, f'{{"at":{at},{rest}'
         return self.next
 
+    def body(self, entry: int) -> str:
+        return self._body(entry)
+
     def change(self) -> Change | None:
         """What is to be written; None if that is nothing."""
         if self._entry is None:
             return None  # nothing changes without an entry
         at, body = self._entry
         chain, seq = self._chain, self._chain.seq + 1
-        put = [(kept(key), _encode(cell)) for key, cell in self._changed.items() if cell is not None]
+        put = [
+            (kept(key), _encode(cell)) for key, cell in self._changed.items() if cell is not None
+        ]
         gone = [kept(key) for key, cell in self._changed.items() if cell is None]
         permit = None if self._out is None else kept(self._locks.permit or "")
         out = self._out and self._out[0]

@@ -115,7 +115,9 @@ class Lane:
         ((now, since, cells, expires, entry),) = line.rows(self._say[_BEGIN], *given)
         out = None if entry is None else (expires, entry)
         floor = max(self.floor, since or 0)
-        books = PostgresBooks(locks, chain, floor, cells, out, lambda number: self._body(line, number))
+        books = PostgresBooks(
+            locks, chain, floor, cells, out, lambda number: self._body(line, number)
+        )
         if self._address.clock == "server":
             request = request._replace(now=now)
         answer = perform(request, books)

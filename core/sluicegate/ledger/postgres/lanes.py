@@ -182,9 +182,7 @@ class Lanes:
         result: Answer | Exception
         granted: Answer | None = None
         try:
-            granted = result = lane.perform(
-                ticket.request, self.floor, ticket.until, ticket.wanted
-            )
+            granted = result = lane.perform(ticket.request, self.floor, ticket.until, ticket.wanted)
         except Undecided as error:
             granted, result = error.answer, error
         except Exception as error:  # noqa: BLE001 - handed to whoever made the request
@@ -198,8 +196,9 @@ class Lanes:
         if ticket.bell is not None:
             ticket.bell.release()
         elif ticket.future is not None:
+            answered: list[Ticket] = [ticket]
             try:
-                ticket.future.get_loop().call_soon_threadsafe(answer, [ticket])
+                ticket.future.get_loop().call_soon_threadsafe(answer, answered)
             except RuntimeError:  # the loop is closed, and its tasks are gone
                 self._abandon(ticket)
 

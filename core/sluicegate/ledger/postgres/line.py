@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
 from ...errors import LedgerError
@@ -73,10 +75,8 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
 
     def drop(self) -> None:
         """Let go of it, whatever state it is in."""
-        try:
+        with suppress(psycopg.Error):
             self.pgconn.finish()  # says good-bye if it can, and waits for nothing
-        except psycopg.Error:
-            pass
         self.close()
 
 
@@ -84,7 +84,7 @@ def connected(address: Address) -> Line:
     """A new line. Raises psycopg.Error, and LedgerError for a server that is of no use."""
     parts = {"application_name": "sluicegate", **address.parts}
     parts.setdefault("connect_timeout", max(2, math.ceil(address.timeout)))
-    line = Line.connect(**parts, autocommit=True, prepare_threshold=None)
+    line = Line.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
     if line.info.server_version < _OLDEST:
         number = line.info.server_version // 10_000
         line.drop()

@@ -19,9 +19,7 @@ from ..meaning import keys
 
 __all__ = ["Locks", "lane_of"]
 
-_SHARED: Final = frozenset(
-    "breaker halts policy quota rate repeat schema slot".split()
-)
+_SHARED: Final = frozenset("breaker halts policy quota rate repeat schema slot".split())
 """The kinds of keys that calls of many runs have in common."""
 
 _HIGH: Final = 1 << 62

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from psycopg import DataError
-from psycopg.pq import Escaping, PGconn
+from psycopg.pq import Escaping
+from psycopg.pq.abc import PGconn
 
 __all__ = ["Statement", "identifier"]
 

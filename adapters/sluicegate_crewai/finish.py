@@ -1,0 +1,59 @@
+"""The end of a kickoff: a crew that says it is done and has not done what it owes is not done."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from crewai import Crew
+from crewai.crews.crew_output import CrewOutput
+from crewai.utilities.crew.crew_context import get_crew_context
+
+from sluicegate import Gate, Unfinished, current
+
+from .runs import in_a_tool
+
+__all__ = ["ENDINGS", "called"]
+
+_log: Final = logging.getLogger("sluicegate")
+_CALLED: Final[WeakValueDictionary[str, Crew]] = WeakValueDictionary()
+_GATES: Final[WeakValueDictionary[str, Gate]] = WeakValueDictionary()
+
+
+def called(crew: Any, gate: Gate) -> None:
+    """Remember that *crew*, which may be a copy of a guarded one, has called a tool that *gate* guards."""
+    if crew is not None:
+        _CALLED[str(crew.id)], _GATES[str(crew.id)] = crew, gate
+
+
+def _raise_unfinished(result: Any) -> Any:
+    return _ended(result, tell=False)
+
+
+def _tell_unfinished(result: Any) -> Any:
+    return _ended(result, tell=True)
+
+
+# CrewAI gives these the answer and nothing else, and hands them on to copies of a crew by
+# their name: so they are functions of a module, and have to find out whose end this is.
+ENDINGS: Final = {"raise": _raise_unfinished, "tell": _tell_unfinished}
+
+
+def _ended(result: Any, *, tell: bool) -> Any:
+    here = get_crew_context()
+    crew: Any = _CALLED.get(here.id) if here is not None and here.id is not None else None
+    if (
+        crew is None or in_a_tool()
+    ):  # it has called nothing, or the run around it is the one that owes
+        return result
+    gate = _GATES[str(crew.id)]
+    report = gate.finish(current().run or crew._kickoff_event_id)
+    if report.fulfilled:
+        return result
+    if not (tell or gate.observe):
+        raise Unfinished(report)
+    _log.warning("%s", report.render())
+    if tell and isinstance(result, CrewOutput):
+        result.raw = f"{result.raw}\n\n{report.render()}"
+    return result

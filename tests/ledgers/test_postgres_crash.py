@@ -1,0 +1,154 @@
+"""A PostgreSQL server that is killed under load and started again: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+
+import pytest
+
+pytest.importorskip("psycopg", reason="the PostgreSQL ledger needs psycopg")
+import pg_server
+from pg_ledgers import again, assert_whole
+from requested import claiming, granted, once, quota, record, settling, slot, state
+
+from sluicegate.errors import LedgerError
+from sluicegate.ledger.base import Claiming, Granted, Settled
+from sluicegate.ledger.postgres import PostgresLedger
+
+LIMIT = 400
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[pg_server.Server]:
+    """A server of our own, which writes through."""
+    made = pg_server.Server().start()
+    yield made
+    made.remove()
+
+
+class Load:
+    """Workers that claim and settle for as long as they are let, and remember what they were told."""
+
+    def __init__(self, ledger: PostgresLedger) -> None:
+        self.ledger = ledger
+        self.granted: dict[str, str] = {}
+        self.settled: set[str] = set()
+        self.slowest = 0.0
+        self.errors = 0
+        self.stop = threading.Event()
+
+    def requests(self, worker: int) -> Iterator[tuple[str, Claiming]]:
+        for number in count():
+            if self.stop.is_set():
+                return
+            key = f"once|{number}"  # all workers want the same keys
+            permit = f"{worker}.{number}"
+            yield key, claiming(permit, quota(LIMIT), slot(50), once(key))
+
+    def work(self, worker: int) -> None:
+        for key, request in self.requests(worker):
+            begun = time.monotonic()
+            try:
+                answer = self.ledger.perform(request)
+                self._heard(key, request, answer)
+                if isinstance(answer, Granted):
+                    self._ended(request, self.ledger.perform(settling(request, answer)))
+            except LedgerError:
+                self._failed()
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+
+    async def awork(self, worker: int) -> None:
+        for key, request in self.requests(worker):
+            try:
+                answer = await self.ledger.aperform(request)
+                self._heard(key, request, answer)
+                if isinstance(answer, Granted):
+                    self._ended(request, await self.ledger.aperform(settling(request, answer)))
+            except LedgerError:
+                self._failed()
+                await asyncio.sleep(0.01)
+
+    def _heard(self, key: str, request: Claiming, answer: object) -> None:
+        if isinstance(answer, Granted):
+            assert key not in self.granted, "a key is executed once"
+            self.granted[key] = request.permit
+
+    def _ended(self, request: Claiming, answer: object) -> None:
+        if isinstance(answer, Settled):
+            self.settled.add(request.permit)
+
+    def _failed(self) -> None:
+        self.errors += 1
+        time.sleep(0.01)
+
+
+def test_a_server_killed_under_load_loses_no_answer(server: pg_server.Server) -> None:
+    """
+    Killed three times while threads and tasks claim and settle: whoever was told yes is on record,
+    no limit is passed, no key runs twice, nobody waits longer than the timeout, and all goes on.
+    """
+    ledger = PostgresLedger.at(pg_server.fresh(server.url()) + "&timeout=2")
+    load = Load(ledger)
+
+    async def tasks() -> None:
+        await asyncio.gather(*(load.awork(number) for number in (10, 11, 12)))
+
+    threads = [threading.Thread(target=load.work, args=(number,)) for number in range(4)]
+    threads.append(threading.Thread(target=lambda: asyncio.run(tasks())))
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        time.sleep(0.5)
+        server.kill()
+        time.sleep(0.2)
+        server.start()
+        before = len(load.granted)
+        deadline = time.monotonic() + 20
+        while len(load.granted) == before and len(load.granted) < LIMIT - 20:
+            assert time.monotonic() < deadline, "it goes on by itself"
+            time.sleep(0.01)
+    load.stop.set()
+    for thread in threads:
+        thread.join()
+    granted(ledger, "last", quota(10**9, key="another"))  # and what is owed is paid before
+    assert load.errors
+    assert load.slowest < 2 * 2 + 0.5, "two requests, of two seconds each at most"
+    told = record(ledger)
+    granted_ever = {e["permit"] for e in told if e["kind"] == "decision" and "permit" in e}
+    undone = {e["permit"] for e in told if "error" in e}
+    succeeded = {e["permit"] for e in told if e["kind"] == "outcome" and "error" not in e}
+    assert set(load.granted.values()) <= granted_ever
+    assert not undone & set(load.granted.values()), "what somebody was told is not taken back"
+    assert load.settled <= succeeded
+    assert max(Counter(e["permit"] for e in told if e["kind"] == "outcome").values()) == 1
+    open_permits = {out.permit for out in ledger.out()} - {"last"}
+    assert granted_ever == undone | succeeded | open_permits | {"last"}
+    assert dict(state(ledger))["quota"][1:] == [len(succeeded), len(open_permits)]
+    assert len(succeeded) + len(open_permits) <= LIMIT
+    ledger.close()
+    with closing(again(ledger)) as last:
+        assert_whole(last)
+
+
+def test_a_server_that_is_stopped_in_order_is_no_more_than_that(server: pg_server.Server) -> None:
+    """Requests fail at once while it is down, and work as soon as it is up."""
+    ledger = PostgresLedger.at(pg_server.fresh(server.url()) + "&timeout=2")
+    granted(ledger, "p", quota(9))
+    assert ledger.head()[0] == 1
+    server.stop()
+    begun = time.monotonic()
+    with pytest.raises(LedgerError, match="see that the server is up"):
+        ledger.perform(claiming("q", quota(9)))
+    with pytest.raises(LedgerError, match="see that the server is up"):
+        ledger.head()
+    assert time.monotonic() - begun < 1
+    server.start()
+    granted(ledger, "r", quota(9))
+    assert dict(state(ledger))["quota"] == [0, 0, 2]
+    ledger.close()
