@@ -56,7 +56,7 @@ def order_desk(model: Any, shop: Shop, gate: Gate | None) -> Any:
 def run(model: Any, shop: Shop, gate: Gate | None) -> None:
     """Let the agent do the task, and print what it called and what it was told."""
     agent = order_desk(model, shop, gate)
-    # The thread is the run: limits `per: [run]` count by it.
+    # This invocation is a run: limits `per: [run]` count by it.
     config = {"configurable": {"thread_id": "orders-of-today"}, "recursion_limit": 200}
     answer = agent.invoke({"messages": [("user", TASK)]}, config)
     calls: dict[str, str] = {}

@@ -173,7 +173,7 @@ class _Course:
     def _deed(self, entry: Mapping[str, Any]) -> None:
         """What a person did, as far as there is something to do it to."""
         if entry["kind"] == "approval":
-            cell = self._pages.cell(f"approval|{entry['action'].removeprefix('sha256:')}")
+            cell = self._pages.cell(amending_of(entry).keys[0])
             if cell is None:
                 return
             entry = {**entry, "request": cell[1]}  # the same action, if not the same request

@@ -49,11 +49,11 @@ class Considered(NamedTuple):
     def permitted(self, permit: str, lease: int, approval: str | None = None) -> str:
         """The entry of a permit; *approval* is the request that a person has said yes to."""
         decision, would = self._words("permit")
-        asked = "" if approval is None else f'"approval":{quoted(approval)},'
+        asked = "" if approval is None else f',"request":{quoted(approval)}'
         return (
-            f'{asked}{self.claims}"decision":{decision},"facts":{self.facts},"kind":"decision","lease":{lease},'
+            f'{self.claims}"decision":{decision},"facts":{self.facts},"kind":"decision","lease":{lease},'
             f'"now":{self.now},"permit":"{permit}","policy":"{self.revision}","proposal":{self.proposal}'
-            f"{self.record}{would}}}"
+            f"{self.record}{asked}{would}}}"
         )
 
     def refused(self, reasons: Sequence[Reason], final: bool = False) -> str:

@@ -55,7 +55,7 @@ def answering(
 
     action = key.partition("|")[2]
     entry = amending_entry(
-        "approval", action=f"sha256:{action}", by=by, note=note, request=request, verdict=word
+        "approval", by=by, note=note, of_action=f"sha256:{action}", request=request, verdict=word
     )
     return Amending(now, (key,), amend, entry)
 
@@ -101,7 +101,7 @@ def amending_of(entry: Mapping[str, Any]) -> Amending:
     """The request that a journal entry of one of these kinds records."""
     now, by = entry["at"], entry["by"]
     if entry["kind"] == "approval":
-        key = f"approval|{entry['action'].removeprefix('sha256:')}"
+        key = f"approval|{entry['of_action'].removeprefix('sha256:')}"
         return answering(now, key, entry["request"], entry["verdict"], by, entry["note"])
     scope = Scope(**{part: entry[part] for part in Scope._fields if part in entry})
     do = halting if entry["kind"] == "halt" else resuming

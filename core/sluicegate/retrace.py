@@ -289,7 +289,7 @@ def as_recorded(
     at, decision = entry["at"], word(entry)
     request = Claiming("", at, 0, proposal.binding, (), _SILENT, standing=standing)
     if decision == "permit":
-        asks = told if "approval" in entry else ()
+        asks = told if "request" in entry else ()
         return request._replace(
             permit=entry["permit"],
             lease=entry["lease"],

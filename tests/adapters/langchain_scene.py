@@ -12,6 +12,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, StructuredTool
+from langgraph.checkpoint.memory import InMemorySaver
 
 from sluicegate import Gate, Subject
 from sluicegate_langchain import GateMiddleware, guard_tools
@@ -137,3 +138,33 @@ def proposed(gate: Gate) -> list[dict[str, Any]]:
 def settled(gate: Gate) -> list[str]:
     """The outcomes in the journal, by their word."""
     return [entry["outcome"] for entry in entries(gate, "outcome")]
+
+
+# --- graphs that wait for a person --------------------------------------------------------------------
+
+THREAD: dict[str, Any] = {"configurable": {"thread_id": "t1"}}
+
+
+def step(graph: Any, way: str, given: Any = HELLO) -> dict[str, Any]:
+    """Run *graph* until it ends or interrupts."""
+    if way == "ainvoke":
+        return asyncio.run(graph.ainvoke(given, THREAD))
+    return graph.invoke(given, THREAD)
+
+
+def asked(state: dict[str, Any]) -> list[Any]:
+    """What the interrupts of *state* ask, in order of the arguments."""
+    values = [pending.value for pending in state.get("__interrupt__", ())]
+    return sorted(values, key=lambda value: str(value["args"]))
+
+
+def yes(question: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The answer of somebody who agrees."""
+    return {"request": question["request"], "approve": True, "by": "ada", **more}
+
+
+def waiting_agent(made: Any, gate: Any, *turns: Any, saver: Any = None) -> Any:
+    """An agent whose requests interrupt it."""
+    middleware = [GateMiddleware(gate, subject=ACME, ask="interrupt")]
+    checkpointer = saver or InMemorySaver()
+    return agent([made], *turns, middleware=middleware, checkpointer=checkpointer)

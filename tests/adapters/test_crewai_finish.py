@@ -10,7 +10,7 @@ import pytest
 from crewai_scene import IN_PEACE, Desk, call
 
 from sluicegate import Gate, Subject, Unfinished, context
-from sluicegate_crewai import guard_crew
+from sluicegate_crewai import guard_crew, guard_tools
 
 pytestmark = IN_PEACE
 
@@ -132,6 +132,19 @@ def test_what_coworkers_and_inner_crews_did_is_owed_by_the_whole(effects: Any) -
             else:
                 with pytest.raises(Unfinished, match="owes 1 call: receipt"):
                     crew.kickoff()
+
+
+def test_a_crew_in_a_tool_that_is_in_no_run_answers_for_itself(effects: Any) -> None:
+    """There is no run around it that could."""
+    gate = Gate(POLICY, "memory:")
+
+    def ask() -> str:
+        """Ask a crew."""
+        return str(guard_crew(Desk(tools_of(effects), REFUND).crew(), gate).kickoff())
+
+    [guarded] = guard_tools(Desk([ask]).agent.tools or [], gate)
+    with pytest.raises(Unfinished):
+        guarded.run()
 
 
 def test_a_policy_without_contracts_adds_nothing_to_a_crew(effects: Any) -> None:

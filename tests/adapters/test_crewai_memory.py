@@ -22,7 +22,7 @@ from crewai_scene import (
 
 from sluicegate import Gate, Subject, context
 from sluicegate.testing.scene import decisions_of
-from sluicegate_crewai import guard_crew
+from sluicegate_crewai import guard_crew, guard_tools
 
 pytestmark = IN_PEACE
 
@@ -190,6 +190,20 @@ def test_a_crew_in_a_tool_is_not_told_by_a_user(named: str | None, effects: Any)
     with context(run=named):
         guard_crew(asked(desk, "Refund A-1."), gate, subject=ACME).kickoff()
     assert codes(gate) == ["permit", "permit", "origin", "permit"]
+
+
+def test_a_crew_in_a_tool_that_is_in_no_run_is_not_told_by_a_user_either(effects: Any) -> None:
+    """Who called the tool is not known, so its crew may as well have been told by a model."""
+    gate = gate_with()
+
+    def ask(what: str) -> str:
+        """Ask a crew."""
+        desk = Desk([refund_of(effects)], *refunds("A-9"), role="inner")
+        return str(guard_crew(asked(desk, what), gate, subject=ACME).kickoff())
+
+    [guarded] = guard_tools(Desk([ask]).agent.tools or [], gate)
+    guarded.run(what="Refund A-9.")
+    assert codes(gate) == ["permit", "origin"]
 
 
 # --- turns --------------------------------------------------------------------------------------------

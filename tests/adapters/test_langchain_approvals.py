@@ -2,64 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langchain_scene import (
     ACME,
-    HELLO,
+    THREAD,
     agent,
     answers,
+    asked,
     call,
     decided,
     entries,
     proposed,
     sender,
     settled,
+    step,
     told,
+    waiting_agent,
+    yes,
 )
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
 import sluicegate
 from sluicegate.testing import FakeClock
-from sluicegate_langchain import GateMiddleware, guard_tools, tool_node
+from sluicegate_langchain import GateMiddleware
 
 BOTH = pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-THREAD: dict[str, Any] = {"configurable": {"thread_id": "t1"}}
-POLICY = {"tools": {"send": {"approve": True}, "confirm": {"approve": True}, "delegate": {}}}
-
-
-def step(graph: Any, way: str, given: Any = HELLO) -> dict[str, Any]:
-    """Run *graph* until it ends or interrupts."""
-    if way == "ainvoke":
-        return asyncio.run(graph.ainvoke(given, THREAD))
-    return graph.invoke(given, THREAD)
-
-
-def asked(state: dict[str, Any]) -> list[Any]:
-    """What the interrupts of *state* ask, in order of the arguments."""
-    values = [pending.value for pending in state.get("__interrupt__", ())]
-    return sorted(values, key=lambda value: str(value["args"]))
-
-
-def yes(question: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The answer of somebody who agrees."""
-    return {"request": question["request"], "approve": True, "by": "ada", **more}
-
-
-def waiting_agent(made: Any, gate: Any, *turns: Any, **options: Any) -> Any:
-    """An agent whose requests interrupt it."""
-    middleware = [GateMiddleware(gate, subject=ACME, ask="interrupt")]
-    saver = options.pop("checkpointer", None) or InMemorySaver()
-    return agent([made], *turns, middleware=middleware, checkpointer=saver)
+POLICY = {"tools": {"send": {"approve": True}, "confirm": {"approve": True}}}
 
 
 # --- the model is told to wait --------------------------------------------------------------------
@@ -343,124 +318,3 @@ def test_a_tool_never_gets_the_answer_that_was_meant_for_the_gate(before, make_g
     (answer,) = answers(state["messages"])
     assert answer.content == "delete: no!"
     assert settled(gate) == ["failed", "succeeded"]
-
-
-# --- graphs built by hand, agents in tools, other processes ---------------------------------------------------
-
-
-def by_hand(made: Any, gate: Any, saver: Any) -> Any:
-    """A graph of nothing but a tool node."""
-    graph = StateGraph(MessagesState)
-    graph.add_node("tools", tool_node([made], gate, subject=ACME, ask="interrupt"))
-    graph.add_edge(START, "tools")
-    return graph.compile(checkpointer=saver)
-
-
-@BOTH
-def test_in_a_tool_node_all_calls_of_a_turn_are_answered_one_after_the_other(
-    way, effects, make_gate
-):
-    """There the calls of a turn are one task: it asks for one at a time, and runs each once all the same."""
-    gate = make_gate(POLICY)
-    graph = by_hand(sender(effects, "both"), gate, InMemorySaver())
-    calls = [call("send", name, to=name) for name in "abc"]
-    state = step(graph, way, {"messages": [HumanMessage("go"), AIMessage("", tool_calls=calls)]})
-    for _ in calls:
-        (question,) = asked(state)
-        state = step(graph, way, Command(resume=yes(question)))
-    assert sorted(effects.all) == ["send a 1", "send b 1", "send c 1"]
-    assert told(state["messages"]) == [[], [], []]
-    assert [str(a.content) for a in answers(state["messages"])] == [
-        "send a 1",
-        "send b 1",
-        "send c 1",
-    ]
-
-
-@BOTH
-def test_an_agent_in_a_tool_can_wait_for_a_person_too(way, effects, make_gate):
-    """Its interrupt surfaces in the outer graph; resumed, the inner call runs once, in the same run."""
-    gate = make_gate(POLICY)
-    inner = agent(
-        [sender(effects, "both")],
-        [call("send", to="bo")],
-        middleware=[GateMiddleware(gate, ask="interrupt")],
-    )
-
-    def delegate(task: str) -> str:
-        """Let another agent do it."""
-        return inner.invoke({"messages": [HumanMessage(task)]})["messages"][-1].content
-
-    async def adelegate(task: str) -> str:
-        """Let another agent do it."""
-        return (await inner.ainvoke({"messages": [HumanMessage(task)]}))["messages"][-1].content
-
-    made = tool("delegate")(adelegate if way == "ainvoke" else delegate)
-    graph = waiting_agent(made, gate, [call("delegate", task="send it")])
-    (question,) = asked(step(graph, way))
-    state = step(graph, way, Command(resume=yes(question)))
-    assert told(state["messages"]) == [[]]
-    assert effects.all == ["send bo 1"]
-    sends = [proposal for proposal in proposed(gate) if proposal["tool"] == "send"]
-    assert {(proposal["depth"], proposal["run"]) for proposal in sends} == {(1, sends[0]["run"])}
-
-
-PROGRAM = """
-import sys
-from langchain_scene import agent, call, sender, HELLO
-from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.types import Command
-from conftest import Effects
-from sluicegate import Gate
-from sluicegate_langchain import GateMiddleware
-folder, resume = sys.argv[1:]
-effects = object.__new__(Effects)
-effects._path = folder + "/effects.db"
-policy = {"version": 1, "tools": {"send": {"approve": True}}}
-thread = {"configurable": {"thread_id": "t1"}}
-with Gate(policy, f"sqlite:///{folder}/l.db") as gate, SqliteSaver.from_conn_string(folder + "/c.db") as saver:
-    middleware = [GateMiddleware(gate, ask="interrupt")]
-    graph = agent([sender(effects)], [call("send", to="bo")], middleware=middleware, checkpointer=saver)
-    (waiting,) = gate.pending() or [None]
-    given = Command(resume={"request": waiting.id, "approve": True, "by": "ada"}) if resume == "yes" else HELLO
-    state = graph.invoke(given, thread)
-    print(len(state.get("__interrupt__", ())), state["messages"][-1].content)
-"""
-
-
-def test_a_request_outlives_the_process_that_made_it(effects, tmp_path):
-    """With ledger and checkpoints on disk one process asks, another one resumes, and the tool runs once."""
-    pytest.importorskip("langgraph.checkpoint.sqlite")
-    here = Path(__file__).parent
-    program = f"import sys; sys.path.insert(0, {str(here)!r})\n{PROGRAM}"
-    command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)]
-    first = subprocess.run([*command, "no"], capture_output=True, text=True, check=True)
-    assert first.stdout.split() == ["1"]
-    assert effects.all == []
-    second = subprocess.run([*command, "yes"], capture_output=True, text=True, check=True)
-    assert second.stdout.split() == ["0", "done"]
-    assert effects.all == ["send bo 1"]
-
-
-def test_a_new_agent_object_resumes_what_another_one_asked(effects, make_gate, tmp_path):
-    """Nothing about a request is kept in the middleware: another agent and gate on the same stores go on."""
-    saver, ledger = InMemorySaver(), f"sqlite:///{tmp_path / 'l.db'}"
-    turn = [call("send", to="bo")]
-    first = waiting_agent(sender(effects), make_gate(POLICY, ledger), turn, checkpointer=saver)
-    (question,) = asked(step(first, "invoke"))
-    second = waiting_agent(sender(effects), make_gate(POLICY, ledger), turn, checkpointer=saver)
-    state = step(second, "invoke", Command(resume=yes(question)))
-    assert told(state["messages"]) == [[]]
-    assert effects.all == ["send bo 1"]
-
-
-@BOTH
-def test_a_guarded_tool_behind_the_middleware_is_not_asked_about_twice(way, effects, make_gate):
-    """The middleware asks and consumes the yes; the tool's own guard lets the same call pass."""
-    gate = make_gate(POLICY)
-    (made,) = guard_tools([sender(effects, "both")], gate, subject=ACME)
-    graph = waiting_agent(made, gate, [call("send", to="bo")])
-    (question,) = asked(step(graph, way))
-    state = step(graph, way, Command(resume=yes(question)))
-    assert told(state["messages"]) == [[]]
-    assert effects.all == ["send bo 1"]

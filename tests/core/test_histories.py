@@ -28,6 +28,7 @@ from sluicegate import (
     Succeeded,
     Unknown,
 )
+from sluicegate.canonical import freeze
 from sluicegate.replay import replay
 from sluicegate.testing import FakeClock, counted_ids
 
@@ -257,6 +258,8 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         assert self.gate.journal.verify() is None
+        for entry in self.gate.journal:
+            assert entry.body == freeze(entry.content)[1], "an entry is not in its canonical form"
 
 
 Histories.TestCase.settings = settings(

@@ -146,6 +146,37 @@ def test_a_late_batch_is_shut_out_though_the_next_one_changes_nothing(
     assert (state(ledger), ledger.head()) == before
 
 
+def test_a_late_batch_is_shut_out_though_its_copy_was_told_to_wait(
+    ledger: RedisLedger, proxy: Proxy, server: Server
+) -> None:
+    """That one copy was refused does not mean that the other will be."""
+    meta = f"{{sluicegate:{repr(ledger).split(chr(39))[1]}}}:meta"
+    proxy.fault = "late"
+    with server.client() as client:
+
+        def another_has_the_turn() -> None:
+            while not over.is_set():
+                seconds, micros = client.time()
+                client.hset(meta, "turn", f"w9 {seconds * SECOND + micros + SECOND // 2}")
+                time.sleep(0.05)
+            client.hset(meta, "turn", "")
+
+        over = threading.Event()
+        another = threading.Thread(target=another_has_the_turn)
+        another.start()
+        time.sleep(0.02)
+        with pytest.raises(LedgerError, match="was overtaken by other processes for 1 s"):
+            ledger.perform(claiming("p", quota(1)))
+        over.set()
+        another.join()
+    never_out = settling(claiming("never", quota(1)), Granted(NOW, 1))
+    assert isinstance(ledger.perform(never_out), Rejected)
+    before = state(ledger), ledger.head()
+    proxy.release.set()
+    assert proxy.arrived.wait(10)
+    assert (state(ledger), ledger.head()) == before
+
+
 def test_a_server_that_stands_still_keeps_nobody_longer_than_the_timeout(
     ledger: RedisLedger, server: Server
 ) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from held_up import Gated
+from redis import Redis
 from redis_server import namespace, shared
 from requested import NOW, claiming, granted, noting, once, quota, record, settling, slot, state
 from test_redis_equals_memory import sound
@@ -39,7 +41,7 @@ def ledger() -> Iterator[RedisLedger]:
 
 def test_two_processes_see_one_another_at_once(ledger: RedisLedger) -> None:
     """What one has claimed the other cannot, settle or replay as it can; each has its own chain."""
-    other = RedisLedger(shared(), namespace=repr(ledger).split("'")[1])
+    other = RedisLedger(shared(), namespace=space(ledger))
     request, answer = granted(ledger, "p", quota(3), once())
     assert isinstance(other.perform(claiming("q", once())), Refused)
     settled = other.perform(settling(request, answer))
@@ -87,6 +89,43 @@ def test_four_processes_take_exactly_what_there_is_and_none_starves() -> None:
     assert dict(state(ledger))["quota"] == [0, 0, 400]
     sound(ledger)
     ledger.close()
+
+
+def meta(ledger: RedisLedger) -> str:
+    """The key of what a namespace keeps of itself."""
+    return f"{{sluicegate:{space(ledger)}}}:meta"
+
+
+def space(ledger: RedisLedger) -> str:
+    return repr(ledger).split("'")[1]
+
+
+def test_times_of_requests_count_for_all_processes(ledger: RedisLedger) -> None:
+    """With exact_time the latest time that any process has seen is the earliest for all."""
+    one = RedisLedger(shared(), namespace=space(ledger), exact_time=True)
+    two = RedisLedger(shared(), namespace=space(ledger), exact_time=True)
+    two.perform(noting(now=NOW))
+    one.perform(noting(now=NOW + 9))
+    assert two.perform(claiming("p", quota(1), now=NOW + 5)).at == NOW + 9  # type: ignore[union-attr]
+    one.close()
+    two.close()
+
+
+def test_who_was_overtaken_goes_first(ledger: RedisLedger) -> None:
+    """While another process has the turn, requests wait; a turn that ends late was set by a wrong clock."""
+    ledger.perform(noting())
+    with Redis.from_url(shared()) as client:
+
+        def until_ending(after: float) -> float:
+            seconds, micros = client.time()
+            ends = seconds * 1_000_000 + micros + int(after * 1e6)
+            client.hset(meta(ledger), "turn", f"w99 {ends}")
+            begun = time.monotonic()
+            granted(ledger, f"p{after}", quota(9))
+            return time.monotonic() - begun
+
+        assert 0.25 < until_ending(0.3) < 2
+        assert until_ending(3600) < 0.25
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -149,6 +188,64 @@ def test_tasks_cancelled_at_any_time_claim_nothing(ledger: RedisLedger) -> None:
     assert 2 * sum(entry["kind"] == "outcome" for entry in entries) == len(entries)
 
 
+CANCELLED = ["decision", "cancelled before dispatch"]
+
+
+def kinds(ledger: RedisLedger) -> list[str]:
+    return [entry.get("error", entry["kind"]) for entry in record(ledger)]
+
+
+def test_a_task_cancelled_in_the_batch_claims_nothing(ledger: RedisLedger) -> None:
+    """What is under way is finished and then undone."""
+    gate = Gated()
+
+    async def cancel() -> None:
+        request = claiming("p", quota(5), gate)  # type: ignore[arg-type]
+        task = asyncio.ensure_future(ledger.aperform(request))
+        while not gate.reached.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.go_on.set()
+
+    asyncio.run(cancel())
+    until(lambda: kinds(ledger) == CANCELLED)
+    assert state(ledger) == []
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_batch_that_is_done_after_the_timeout_is_undone(asynchronous: bool) -> None:
+    """Who heard that it took too long does not hold anything afterwards."""
+    ledger = RedisLedger(shared(), namespace=namespace(), timeout=0.3)
+    gate, first = Gated(), Gated()
+    ahead = threading.Thread(target=ledger.perform, args=(claiming("first", first),))  # type: ignore[arg-type]
+    ahead.start()
+    assert first.reached.wait(10)
+    heard: list[BaseException] = []
+
+    def ask() -> None:
+        request = claiming("p", quota(5), gate)  # type: ignore[arg-type]
+        with pytest.raises(
+            LedgerError, match="within 0.3 s; whether the request was carried"
+        ) as caught:
+            asyncio.run(ledger.aperform(request)) if asynchronous else ledger.perform(request)
+        heard.append(caught.value)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(lambda: len(ledger._committer._queue) == 1)
+    first.go_on.set()
+    assert gate.reached.wait(10)
+    asking.join()
+    assert len(heard) == 1
+    gate.go_on.set()
+    ahead.join()
+    until(lambda: kinds(ledger) == ["decision", *CANCELLED])
+    assert "quota" not in dict(state(ledger))
+    ledger.close()
+
+
 def test_a_loop_that_is_closed_on_its_tasks_claims_nothing(ledger: RedisLedger) -> None:
     """A program that throws its event loop away leaves nothing held."""
     for _ in range(20):
@@ -209,7 +306,7 @@ def test_a_batch_may_have_thousands_of_cells(ledger: RedisLedger) -> None:
     claims = [quota(9, key=f"k{number}") for number in range(9001)]
     request, answer = granted(ledger, "p", *claims)
     assert len(state(ledger)) == 9001
-    other = RedisLedger(shared(), namespace=repr(ledger).split("'")[1])
+    other = RedisLedger(shared(), namespace=space(ledger))
     assert isinstance(other.perform(settling(request, answer, "failed")), Settled)
     assert state(ledger) == []
     other.close()

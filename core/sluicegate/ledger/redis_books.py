@@ -35,10 +35,10 @@ def parsed(raw: bytes) -> tuple[Any, ...]:
     return tuple(json.loads(raw.partition(b" ")[2]))
 
 
-_Known: TypeAlias = "tuple[str, Any, int]"
-"""The stamp of the batch that wrote a value, the value, and that batch's time in µs."""
+_Known: TypeAlias = "tuple[str, Any]"
+"""A value, and before it the stamp of the batch that wrote it."""
 
-_ABSENT: Final[_Known] = ("", None, 0)
+_ABSENT: Final[_Known] = ("", None)
 
 
 class _Shelf:
@@ -49,13 +49,11 @@ class _Shelf:
         self.looked: dict[str, str] = {}  # the stamps
         self.values: dict[str, Any] = {}
         self.changed: dict[str, Any] = {}
-        self.latest = 0  # when any of what was looked at was changed last
 
     def begin(self) -> None:
         self.looked = {}
         self.values = {}
         self.changed = {}
-        self.latest = 0
 
     def get(self, key: str) -> Any:
         """The value at this point of the batch; None if there is none."""
@@ -63,10 +61,8 @@ class _Shelf:
             return self.values[key]
         if not key.isascii():
             key.encode()  # a lone surrogate is the fault of its own request only
-        self.looked[key], value, at = self.known.get(key, _ABSENT)
+        self.looked[key], value = self.known.get(key, _ABSENT)
         self.values[key] = value
-        if at > self.latest:
-            self.latest = at
         return value
 
     def put(self, key: str, value: Any) -> None:
@@ -75,20 +71,21 @@ class _Shelf:
     def correct(self, differences: Sequence[Any]) -> None:
         """Learn what the server says of those that were looked at: positions and values."""
         keys = list(self.looked)
-        for position, raw in zip(differences[::2], differences[1::2], strict=True):
-            key: str = keys[position]
-            self.known.pop(key, None)
+        for place in range(0, len(differences), 2):
+            position: int = differences[place]
+            raw: bytes = differences[place + 1]
+            self.known.pop(keys[position], None)
             if raw:
                 stamp = raw.partition(b" ")[0].decode()
-                self.known[key] = (f"{stamp} ", parsed(raw), int(stamp.rpartition(".")[2]))
+                self.known[keys[position]] = (f"{stamp} ", parsed(raw))
 
-    def keep(self, stamp: str, at: int) -> None:
+    def keep(self, stamp: str) -> None:
         """The changes are made."""
         known = self.known
         for key, value in self.changed.items():
             known.pop(key, None)  # so that the oldest come first
             if value is not None:
-                known[key] = (stamp, value, at)
+                known[key] = (stamp, value)
         while len(known) > KEPT:
             del known[next(iter(known))]
 
@@ -187,29 +184,20 @@ class RedisBooks:
     # --- batches ---
 
     def draft(self, requests: Iterable[Request], chain: tuple[int, str], at: int) -> Draft:
-        """The answers to *requests* after the chain's last entry, at the time *at* or later."""
-        requests = list(requests)
-        while True:
-            answers = self._draft(requests, chain, at)
-            # What was looked at may have been changed a little after the time we began with.
-            latest = max(self._cells.latest, self._permits.latest)
-            if latest <= at:
-                break
-            at = latest
-        changes = bool(self._rows or self._cells.changed or self._permits.changed)
-        self._batch += 1
-        record = f"{self._batch} {self.seq} {self.last}"
-        return Draft(answers, record, self.seq, self.last, self.floor, changes)
-
-    def _draft(
-        self, requests: list[Request], chain: tuple[int, str], at: int
-    ) -> list[Answer | Exception]:
+        """
+        The answers to *requests* after the chain's last entry, at the time *at*, which is
+        not before any change that is known here.
+        """
         self._cells.begin()
         self._permits.begin()
         self._rows = []
         self.seq, self.last = chain
         self.floor = at
-        return [self._perform(request) for request in requests]
+        answers = [self._perform(request) for request in requests]
+        changes = bool(self._rows or self._cells.changed or self._permits.changed)
+        self._batch += 1
+        record = f"{self._batch} {self.seq} {self.last}"
+        return Draft(answers, record, self.seq, self.last, self.floor, changes)
 
     def _perform(self, request: Request) -> Answer | Exception:
         """One answer. An error is that of its request alone, and leaves nothing of it behind."""
@@ -254,19 +242,14 @@ class RedisBooks:
     def keep(self, draft: Draft) -> None:
         """The server has taken *draft*, which must be the latest."""
         stamp = self._stamp(draft)
-        self._cells.keep(stamp, draft.at)
-        self._permits.keep(stamp, draft.at)
+        self._cells.keep(stamp)
+        self._permits.keep(stamp)
 
     def correct(self, cells: Sequence[Any], permits: Sequence[Any]) -> None:
         """The server has not taken the latest draft, because these values are others."""
         self._cells.correct(cells)
         self._permits.correct(permits)
 
-    def forget(self) -> None:
-        """Nothing is known any more."""
-        self._cells.known.clear()
-        self._permits.known.clear()
-
     def _stamp(self, draft: Draft) -> str:
         """What begins every value of the batch, and no value of any other."""
-        return f"{self._number}.{draft.record.partition(' ')[0]}.{draft.at} "
+        return f"{self._number}.{draft.record.partition(' ')[0]} "

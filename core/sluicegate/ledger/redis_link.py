@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from threading import RLock
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
@@ -100,8 +100,7 @@ class Link:
         self.broken = 0  # so many commands got no reply: they may be on their way
         self._hurried = False  # it was opened with less time, which its socket keeps
         try:
-            from_url: Callable[..., Any] = ConnectionPool.from_url
-            pool = from_url(
+            pool = cast("Any", ConnectionPool).from_url(
                 address.url,
                 **address.options,
                 protocol=2,

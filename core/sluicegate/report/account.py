@@ -102,7 +102,7 @@ def _names(act: Act, policy: CompiledPolicy) -> Iterator[object]:
 
 
 def _waiting(acts: Sequence[Act], answers: Mapping[str, str], now: int) -> Iterator[Waiting]:
-    used = {act.content.get("approval") for act in acts}
+    used = {act.content.get("request") for act in acts if act.state != "deferred"}
     asked = {act.content["request"]: act for act in acts if act.state == "deferred"}
     for request, act in asked.items():
         answer = answers.get(request)
