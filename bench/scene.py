@@ -1,4 +1,4 @@
-"""What is measured: one tool with schema, budget, rate, slot, key and call id."""
+"""What is measured: one tool with schema, budget, rate, slot, key, repetitions and call id."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ POLICY = {
     "limits": [
         {"budget": "eur", "limit": 9_000_000_000, "per": ["tenant"], "window": "day"},
         {"rate": "1000000/s", "per": ["tenant"]},
+        {"repeat": 3, "per": ["run"]},
     ],
 }
 UNSETTLED = {

@@ -175,7 +175,7 @@ def test_the_same_permit_twice(entries):
     [
         ({"kind": "resume", "by": "eve", "reason": ""}, "is not halted"),
         (
-            {"kind": "approval", "by": "eve", "note": "", "of_action": "sha256:00", "request": "r", "verdict": "approve"},
+            {"kind": "approval", "by": "e", "note": "", "of_action": "sha256:00", "request": "", "verdict": "approve"},
             "there is no such request",
         ),
     ],
