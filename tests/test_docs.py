@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from sluicegate import Policy
 from sluicegate.cli.app import app
+from sluicegate.decision import CODES
 from sluicegate.policy.compile import CompiledPolicy
 from sluicegate.policy.lint import problems
 from sluicegate.policy.model import (
@@ -125,10 +126,30 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
+def test_the_readme_names_every_reason() -> None:
+    """What the model may read is in the table of what is enforced, and nothing else is."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = re.findall(r"^\|.*\|(.*)\|$", text.partition("## What is enforced")[2], re.MULTILINE)
+    named = {code for cell in table for code in re.findall(r"`([a-z_]+)`", cell)}
+    assert named == CODES
+
+
+def test_every_incident_has_its_paragraph() -> None:
+    """Each policy that a test plays is linked to where the incident is told."""
+    told = set(
+        re.findall(
+            r"examples/incidents/([\w-]+\.yaml)", (ROOT / "docs/incidents.md").read_text("utf-8")
+        )
+    )
+    assert told == {path.name for path in (ROOT / "examples/incidents").glob("*.yaml")}
+
+
 def anchors(page: Path) -> set[str]:
     """The names by which the headings of a page are linked to."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
@@ -139,7 +160,6 @@ def test_every_command_prints_what_the_page_shows(
     monkeypatch.chdir(tmp_path)
     for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LOGNAME", "ada")
     parsers = [
         CodeBlockParser("yaml", write),
         PythonCodeBlockParser(doctest_optionflags=ELLIPSIS),

@@ -41,14 +41,13 @@ ENDINGS: Final = {"raise": _raise_unfinished, "tell": _tell_unfinished}
 
 
 def _ended(result: Any, *, tell: bool) -> Any:
-    here = get_crew_context()
-    crew: Any = _CALLED.get(here.id) if here is not None and here.id is not None else None
-    if (
-        crew is None or in_a_tool()
-    ):  # it has called nothing, or the run around it is the one that owes
-        return result
-    gate = _GATES[str(crew.id)]
-    report = gate.finish(current().run or crew._kickoff_event_id)
+    here, run = get_crew_context(), current().run
+    name = str(here and here.id)
+    crew: Any = _CALLED.get(name)
+    if crew is None or (run is not None and in_a_tool()):
+        return result  # it has called nothing, or the run around the tool is the one that owes
+    gate = _GATES[name]
+    report = gate.finish(run or crew._kickoff_event_id)
     if report.fulfilled:
         return result
     if not (tell or gate.observe):

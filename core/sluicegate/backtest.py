@@ -30,7 +30,6 @@ from .retrace import (
     Skipped,
     Skips,
     as_recorded,
-    asked_again,
     ended,
     made_of,
     notes_of,
@@ -183,7 +182,7 @@ class _Course:
 
     def _decision(self, number: int, entry: Mapping[str, Any]) -> None:
         try:
-            request = asked_again(self._past, entry, self._policy)
+            request = self._past.claiming(entry, self._policy)
         except NotKept as why:
             self._skips.add(str(why), number)
             if "args_digest" in entry["proposal"]:
@@ -207,7 +206,9 @@ class _Course:
             content = json.loads(answer.outcome)  # empty where the run remembers nothing of it
             permit, result = content.get("permit", ""), content.get("result")
             proposal = self._past.proposal(entry)
-            self._note(entry["at"], recalled(self._policy, proposal, permit, result))
+            self._note(
+                entry["at"], recalled(self._policy.rule(proposal.tool), proposal, permit, result)
+            )
 
     def _assume(self, entry: Mapping[str, Any], made: Made) -> None:
         """Nobody knows what would have become of the call: that it worked, and at once, is assumed."""

@@ -15,6 +15,7 @@ from .outcome import Failed, Outcome, Succeeded, Unknown
 
 if TYPE_CHECKING:
     from .claims import Claim
+    from .policy.rules import ToolRule
     from .proposal import Proposal
 
 __all__ = ["CODES", "Code", "Decision", "Defer", "Deny", "Permit", "Reason", "Recorded", "Retry"]
@@ -100,7 +101,8 @@ class Permit(_Untruthful):
     one, to be handed on to the provider. *costs* are what it holds of each metered
     resource, in millionths. *observed* means that the gate only
     watches and that this call might well have been refused. *digest* says that the
-    journal keeps no arguments and results of it.
+    journal keeps no arguments and results of it. *proposal* and *rule* are what it was
+    decided from, where that is known.
     """
 
     id: str
@@ -117,6 +119,7 @@ class Permit(_Untruthful):
     observed: bool = False
     digest: bool = False
     proposal: Proposal | None = field(default=None, repr=False, compare=False)
+    rule: ToolRule | None = field(default=None, repr=False, compare=False)
 
     def outcome_of(self, error: BaseException) -> Outcome:
         """

@@ -26,6 +26,9 @@ __all__ = [
 
 _KINDS: Final = {kind.__name__: kind for kind in get_args(Claim)}
 
+DIGEST: Final = "(kept as a digest)"
+"""What is in the place of a message that could show arguments."""
+
 LARGEST_RESULT: Final = 65_536
 """Characters of a result that are recorded; a longer one is recorded by its digest."""
 
@@ -35,7 +38,10 @@ class Considered(NamedTuple):
     What a decision was made from: the same in each entry that it can end in.
 
     *claims* are further claims by plugins, as JSON with a comma behind; the policy's own
-    can be derived again. Where only digests are kept they cannot, and all claims are there.
+    can be derived again. Where only digests are kept they cannot, and all claims are there;
+    then messages are left out, since they show arguments. *watched* is the permit under
+    which an observed call runs all the same, for *lease* µs. *stops* says that a plugin's
+    objection ends the run.
     """
 
     now: int
@@ -45,6 +51,9 @@ class Considered(NamedTuple):
     observe: bool
     claims: str = ""
     record: str = ""
+    watched: str = ""
+    lease: int = 0
+    stops: bool = False
 
     def permitted(self, permit: str, lease: int, approval: str | None = None) -> str:
         """The entry of a permit; *approval* is the request that a person has said yes to."""
@@ -59,29 +68,44 @@ class Considered(NamedTuple):
     def refused(self, reasons: Sequence[Reason], final: bool = False) -> str:
         """The entry of a refusal; a *final* one ends the run."""
         decision, would = self._words("deny")
+        lease, permit = self._runs()
         ends = '"final":true,' if final else ""
+        stops = ',"stops":true' if self.stops else ""
         return (
-            f'{self.claims}"decision":{decision},"facts":{self.facts},{ends}"kind":"decision","now":{self.now},'
-            f'"policy":"{self.revision}","proposal":{self.proposal},"reasons":{_reasons(reasons)}'
-            f"{self.record}{would}}}"
+            f'{self.claims}"decision":{decision},"facts":{self.facts},{ends}"kind":"decision",{lease}'
+            f'"now":{self.now},{permit}"policy":"{self.revision}","proposal":{self.proposal},'
+            f'"reasons":{self._reasons(reasons)}{self.record}{stops}{would}}}'
         )
 
     def deferred(self, request: str, expires: int, reasons: Sequence[Reason]) -> str:
         """The entry of a call for which a person is asked first."""
         decision, would = self._words("defer")
+        lease, permit = self._runs()
         return (
             f'{self.claims}"decision":{decision},"expires":{expires},"facts":{self.facts},"kind":"decision",'
-            f'"now":{self.now},"policy":"{self.revision}","proposal":{self.proposal},'
-            f'"reasons":{_reasons(reasons)}{self.record},"request":{quoted(request)}{would}}}'
+            f'{lease}"now":{self.now},{permit}"policy":"{self.revision}","proposal":{self.proposal},'
+            f'"reasons":{self._reasons(reasons)}{self.record},"request":{quoted(request)}{would}}}'
         )
 
     def replayed(self, entry: int) -> str:
         """The entry of a call that was answered with the outcome in journal entry *entry*."""
         decision, would = self._words("recorded")
+        lease, permit = self._runs()
         return (
-            f'{self.claims}"decision":{decision},"facts":{self.facts},"kind":"decision","now":{self.now},'
-            f'"of":{entry},"policy":"{self.revision}","proposal":{self.proposal}{self.record}{would}}}'
+            f'{self.claims}"decision":{decision},"facts":{self.facts},"kind":"decision",{lease}'
+            f'"now":{self.now},"of":{entry},{permit}"policy":"{self.revision}","proposal":{self.proposal}{self.record}{would}}}'
         )
+
+    def _runs(self) -> tuple[str, str]:
+        """An observed call runs, whatever was decided: under which permit, and for how long."""
+        return (
+            (f'"lease":{self.lease},', f'"permit":"{self.watched}",') if self.watched else ("", "")
+        )
+
+    def _reasons(self, reasons: Sequence[Reason]) -> str:
+        if self.record:
+            reasons = [Reason(r.code, r.rule, DIGEST, r.retry) for r in reasons]
+        return f"[{','.join(map(_reason, reasons))}]"
 
     def _words(self, decision: str) -> tuple[str, str]:
         return ('"observed"', f',"would":"{decision}"') if self.observe else (f'"{decision}"', "")
@@ -130,7 +154,7 @@ def outcome_entry(
 
 def told_claims(claims: Sequence[Claim]) -> str:
     """Claims that cannot be derived from the policy, by kind and fields; see `claims_of`."""
-    told = [[type(claim).__name__, *(_field(field) for field in claim)] for claim in claims]
+    told = [[type(claim).__name__, *map(_field, claim)] for claim in claims]
     return f'"claims":{freeze(told)[1]},' if told else ""
 
 
@@ -152,6 +176,8 @@ def _frozen(value: Any) -> Any:
 
 
 def _field(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(cast("tuple[object, ...]", value))
     return value.name if isinstance(value, Enum) else value
 
 
@@ -167,10 +193,6 @@ def _reason(reason: Reason) -> str:
         f'{{"code":"{reason.code}","message":{quoted(_printable(reason.message))},'
         f'"retry":{retry},"rule":{quoted(_printable(reason.rule))}}}'
     )
-
-
-def _reasons(reasons: Sequence[Reason]) -> str:
-    return f"[{','.join(map(_reason, reasons))}]"
 
 
 def _error(error: BaseException | str, digest: bool) -> str:

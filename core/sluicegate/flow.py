@@ -35,7 +35,16 @@ from .ledger.base import (
 from .outcome import Outcome, Succeeded
 from .plugins import Plugins
 from .proposal import Proposal
-from .requests import claiming, heard, noted, prompt_mark, recalled, used_by, word_of
+from .requests import (
+    UNLISTED_LEASE,
+    claiming,
+    heard,
+    noted,
+    prompt_mark,
+    recalled,
+    used_by,
+    word_of,
+)
 
 __all__ = ["Flow"]
 
@@ -120,7 +129,7 @@ class Flow:
             proposal,
             now,
             verdict,
-            permit=self._ids() if type(verdict) is Allowed else "",
+            permit=self._ids() if self._observe or type(verdict) is Allowed else "",
             facts=facts_text,
             extra=extra,
             final=final,
@@ -149,12 +158,12 @@ class Flow:
             return self._permit(proposal, request, verdict, answer.at)
         if type(answer) is Replayed:
             self._tell(answer.at, lambda: wording.replayed(0))
-            return (yield from self._replay(proposal, answer))
+            return (yield from self._replay(proposal, answer, request.permit))
         if type(answer) is Deferred:
             told = answer.request, answer.expires, answer.reasons
             self._tell(answer.at, lambda: wording.deferred(*told))
             if self._observe:
-                return self._watched(proposal, answer.at)
+                return self._watched(proposal, answer.at, request.permit)
             return Defer(
                 tool=proposal.tool,
                 request_id=answer.request,
@@ -164,7 +173,7 @@ class Flow:
         assert type(answer) is Refused  # noqa: S101 - for the type checker
         reasons, final = answer.reasons, answer.final
         self._tell(answer.at, lambda: wording.refused(reasons, final))
-        return self._no(proposal, answer.at, reasons, final)
+        return self._no(proposal, answer.at, reasons, final, request.permit)
 
     def _permit(self, proposal: Proposal, request: Claiming, allowed: Allowed, at: int) -> Permit:
         rule = allowed.rule
@@ -183,6 +192,7 @@ class Flow:
             key=allowed.key,
             digest=rule.digest,
             proposal=proposal,
+            rule=rule,
         )
 
     def _wait(self, request: Claiming, limit: int) -> Steps[Any]:
@@ -198,15 +208,16 @@ class Flow:
                 return answer
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _replay(self, proposal: Proposal, answer: Replayed) -> Steps[Decision]:
+    def _replay(self, proposal: Proposal, answer: Replayed, permit_id: str) -> Steps[Decision]:
+        if self._observe:  # it runs again, and its own result is shown
+            return self._watched(proposal, answer.at, permit_id)
         content = json.loads(answer.outcome)
         permit, result = content["permit"], content.get("result")
-        notes = tuple(recalled(self._policy, proposal, permit, result))
+        rule = self._policy.rule(proposal.tool)
+        notes = tuple(recalled(rule, proposal, permit, result))
         if notes:  # the model is shown the result, as if the call had just succeeded
-            entry = recalled_entry(permit, proposal.text)
-            yield Noting(answer.at, entry, notes=notes)
-        if self._observe:
-            return self._watched(proposal, answer.at)
+            said = proposal.digests if rule is not None and rule.digest else proposal.text
+            yield Noting(answer.at, recalled_entry(permit, said), notes=notes)
         return Recorded(
             tool=proposal.tool,
             permit_id=permit,
@@ -216,10 +227,10 @@ class Flow:
         )
 
     def _no(
-        self, proposal: Proposal, now: int, reasons: tuple[Reason, ...], final: bool
+        self, proposal: Proposal, now: int, reasons: tuple[Reason, ...], final: bool, permit: str
     ) -> Decision:
         if self._observe:
-            return self._watched(proposal, now)
+            return self._watched(proposal, now, permit)
         return Deny(tool=proposal.tool, reasons=reasons, final=final, brief=self._policy.brief)
 
     def _failed(
@@ -232,14 +243,16 @@ class Flow:
     ) -> Decision:
         if self._observe:
             _log.warning("observing: %s would have been refused: %s", proposal.tool, message)
-        return self._no(proposal, now, (Reason(code, "gate", message, retry),), final=False)
+        reason = Reason(code, "gate", message, retry)
+        permit = self._ids() if self._observe else ""
+        return self._no(proposal, now, (reason,), final=False, permit=permit)
 
-    def _watched(self, proposal: Proposal, now: int) -> Permit:
+    def _watched(self, proposal: Proposal, now: int, permit: str) -> Permit:
         """What a gate that merely observes gives for a call that it would not have permitted."""
         rule = self._policy.rule(proposal.tool)
-        lease = rule.lease if rule is not None else 300 * _SECOND
+        lease = rule.lease if rule is not None else UNLISTED_LEASE
         return Permit(
-            id=self._ids(),
+            id=permit,
             tool=proposal.tool,
             args=proposal.raw if proposal.defect else proposal.args,
             at=now,
@@ -250,6 +263,7 @@ class Flow:
             observed=True,
             digest=rule is not None and rule.digest,
             proposal=proposal,
+            rule=rule,
         )
 
     # --- settling -------------------------------------------------------------------------------
@@ -263,7 +277,7 @@ class Flow:
         used = used_by(permit, outcome)
         now = self.now()
         rest = outcome_entry(permit, outcome, used, by)
-        notes = noted(self._policy, permit, outcome)
+        notes = noted(permit, outcome)
         if permit.observed:
             answer = yield Noting(now, rest, notes=notes)
             self._tell(answer.at, lambda: rest)

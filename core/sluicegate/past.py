@@ -92,16 +92,17 @@ class Past:
         """The request that the gate made for a decision entry. Raises NotKept."""
         verdict = self.verdict(entry, policy)
         permit = entry.get("permit") or entry.get("request", "").partition(".")[2] or "replayed"
+        observed = entry["decision"] == "observed"
         return claiming(
             policy,
             self.proposal(entry),
             entry["now"],
             verdict,
-            permit=permit if type(verdict) is Allowed else "",
+            permit=permit if observed or type(verdict) is Allowed else "",
             facts=freeze(entry["facts"])[1],
             extra=claims_of(entry.get("claims", ())) if type(verdict) is Allowed else (),
-            final=bool(entry.get("final")) and type(verdict) is Objected,
-            observe=entry["decision"] == "observed",
+            final=bool(entry.get("stops")),
+            observe=observed,
         )._replace(now=entry["at"], patient=False)
 
     def permit(self, entry: Mapping[str, Any]) -> Permit:
@@ -132,6 +133,7 @@ class Past:
             costs=verdict.costs,
             key=verdict.key,
             proposal=proposal,
+            rule=rule,
             **common,
         )
 

@@ -342,7 +342,7 @@ def _from_model(value: object, what: str) -> tuple[str, str | None]:
         raise TypeError(f"{what} is {value!r:.80}; it must be a str")
     if value.isascii() and len(value) <= _LONGEST:
         return value, None
-    safe = value[:_LONGEST].encode("utf-8", "backslashreplace").decode()
+    safe = value[:_LONGEST].encode("utf-8", "backslashreplace").decode()[:_LONGEST]
     if len(value) > _LONGEST:
         return safe, f"{what} has {len(value)} characters; at most {_LONGEST} are accepted"
     return safe, None if safe == value else f"{what} has a lone surrogate: {safe!r:.80}"

@@ -30,7 +30,6 @@ from .retrace import (
     Skipped,
     Skips,
     as_recorded,
-    asked_again,
     ended,
     made_of,
     notes_of,
@@ -45,10 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["Course", "Difference", "Field", "Rederived", "replay"]
 
 _LONGEST: Final = 2000
-_WATCHED: Final = (
-    "a call was only watched, and the journal does not say what became of it; a later decision "
-    "of its run looks at that"
-)
 _TOO_LARGE: Final = (
     "a result of {} is not in the journal (it was too large, or no JSON), and a later decision of "
     "its run looks at it"
@@ -119,6 +114,7 @@ class Course:
         self.past = Reader()
         self.books = Pages()
         self._out: dict[str, Made] = {}
+        self._watched: dict[str, tuple[Mapping[str, Any], CompiledPolicy]] = {}
         self._numbers = Numbers()
         self._gaps = False
         """Whether permits or requests may be missing here, so that what does not fit is no proof."""
@@ -155,7 +151,7 @@ class Course:
     def _decision(self, number: int, entry: Mapping[str, Any]) -> Difference | None:
         try:
             policy = self.past.policy(entry)
-            request = asked_again(self.past, entry, policy)
+            request = self.past.claiming(entry, policy)
         except NotKept as why:
             self._take_over(number, entry, str(why))
             return None
@@ -218,16 +214,9 @@ class Course:
     # --- what the journal does not say ------------------------------------------------------------
 
     def _watch(self, entry: Mapping[str, Any], policy: CompiledPolicy) -> None:
-        """A call that runs although it would not have been permitted: nobody can say what it gave."""
-        if entry["decision"] != "observed" or word(entry) == "permit":
-            return
-        self._gaps = True
-        said = entry["proposal"]
-        rule = policy.rule(said["tool"])
-        if rule is not None and rule.labels:
-            self._hidden.setdefault((said["root"], Barrier), _WATCHED)
-        if rule is not None and rule.notes is not None:
-            self._hide(said["root"], _WATCHED)
+        """A call that runs although it would not have been permitted: what it gave is shown to its run."""
+        if entry["decision"] == "observed" and word(entry) != "permit":
+            self._watched[entry["permit"]] = entry, policy
 
     def _hide(self, root: str | None, why: str) -> None:
         for kind in (Needs, Traced):
@@ -251,6 +240,9 @@ class Course:
 
     def _outcome(self, number: int, entry: Mapping[str, Any]) -> Difference | None:
         permit, outcome = entry["permit"], entry["outcome"]
+        if permit in self._watched:
+            self._show(permit, entry)
+            return None
         made = self._out.get(permit)
         if made is None:
             if self._gaps:
@@ -267,6 +259,17 @@ class Course:
         if outcome != "unknown":
             del self._out[permit]
         return None
+
+    def _show(self, permit: str, outcome: Mapping[str, Any]) -> None:
+        """What a call that was only watched has given."""
+        entry, policy = self._watched.pop(permit)
+        said, done = entry["proposal"], outcome["outcome"] == "succeeded"
+        rule = policy.rule(said["tool"])
+        kept = "result" in outcome and "args_digest" not in said
+        if done and not kept and rule is not None and rule.notes is not None:
+            self._hide(said["root"], _TOO_LARGE.format(said["tool"]))
+        proposal = stand_in(entry) if "args_digest" in said else self.past.proposal(entry)
+        self._note(outcome, recalled(rule, proposal, permit, outcome.get("result"), done))
 
     def _keep(self, number: int, made: Made, entry: Mapping[str, Any]) -> None:
         """What may be shown to a run again, and what will be missed."""
@@ -289,7 +292,7 @@ class Course:
         body = self.books.body(self._kept.get(entry["permit"], 0))
         proposal = stand_in(entry) if "args_digest" in said else self.past.proposal(entry)
         result = json.loads(body).get("result")
-        self._note(entry, recalled(policy, proposal, entry["permit"], result))
+        self._note(entry, recalled(policy.rule(said["tool"]), proposal, entry["permit"], result))
         return None
 
     def _deed(self, number: int, entry: Mapping[str, Any]) -> Difference | None:

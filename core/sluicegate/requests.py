@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .amount import Micros
 from .canonical import FrozenDict
-from .claims import Approval, Claim, Note, Shown, Traced
+from .claims import Approval, Claim, Needs, Note, Once, Seen, Shown, Traced
 from .claims.marks import labels_key
 from .decision import Permit, Reason
 from .entries import Considered, told_claims
@@ -19,7 +19,7 @@ from .errors import PermitError
 from .evaluate import Allowed, Objected, Verdict
 from .ledger.base import Claiming
 from .outcome import Failed, Outcome, Succeeded
-from .policy.rules import Call
+from .policy.rules import Call, ToolRule
 from .proposal import Proposal
 from .recall import came
 
@@ -30,6 +30,8 @@ __all__ = ["claiming", "heard", "noted", "prompt_mark", "recalled", "used_by", "
 
 _NOTHING: Final[Mapping[str, Any]] = FrozenDict()
 _ACTION: Final = 7  # len("sha256:")
+UNLISTED_LEASE: Final = 300_000_000
+"""How long a call lives that is only watched and that the policy does not list, in µs."""
 
 
 def claiming(
@@ -68,16 +70,31 @@ def claiming(
     if missing:
         reasons = tuple(dict.fromkeys((*reasons, *missing)))
         claims = ()
-    told = (claims if approval is None else (*claims, approval)) if digest else extra
-    said = proposal.digests if digest else proposal.text
-    record = ',"record":"digest"' if digest else ""
-    listed = told_claims(told) if told else ""
-    wording = Considered(now, facts, said, policy.revision, observe, listed, record)
-    lease = rule.lease if rule is not None else 0
+    told = _wordless(claims if approval is None else (*claims, approval)) if digest else extra
+    lease = rule.lease if rule is not None else UNLISTED_LEASE
+    wording = Considered(
+        now, facts, proposal.digests if digest else proposal.text, policy.revision, observe,
+        told_claims(told) if told else "", ',"record":"digest"' if digest else "",
+        permit if observe else "", lease, final,
+    )  # fmt: skip
     return Claiming(
         permit, now, lease, proposal.binding, claims, wording, not observe,
         standing, reasons, final, approval, asks,
     )  # fmt: skip
+
+
+def _wordless(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+    """Claims without the words that are only there for messages, and that show arguments."""
+    return tuple(
+        claim._replace(name="")
+        if isinstance(claim, (Once, Seen))
+        else claim._replace(wanted="")
+        if isinstance(claim, Needs)
+        else claim._replace(shown="")
+        if isinstance(claim, Traced)
+        else claim
+        for claim in claims
+    )
 
 
 def _asks(claim: Claim) -> bool:
@@ -114,24 +131,24 @@ def used_by(permit: Permit, outcome: Outcome) -> Mapping[str, Micros]:
     return {**permit.costs, **used}
 
 
-def noted(policy: CompiledPolicy, permit: Permit, outcome: Outcome) -> tuple[Note, ...]:
-    """What the run will remember of the call."""
-    rule, proposal = policy.rule(permit.tool), permit.proposal
+def noted(permit: Permit, outcome: Outcome) -> tuple[Note, ...]:
+    """What the run will remember of the call, by the policy that permitted it."""
+    rule, proposal = permit.rule, permit.proposal
     if rule is None or proposal is None:
         return ()
     if permit.observed:  # it holds no claims, and so no labels either
         result = outcome.result if type(outcome) is Succeeded else None
-        return tuple(recalled(policy, proposal, permit.id, result, type(outcome) is Succeeded))
+        return tuple(recalled(rule, proposal, permit.id, result, type(outcome) is Succeeded))
     if rule.notes is None or type(outcome) is not Succeeded:
         return ()
     return tuple(rule.notes(Call(proposal, permit.args, permit.costs, _NOTHING), outcome.result))
 
 
 def recalled(
-    policy: CompiledPolicy, proposal: Proposal, permit: str, result: object, done: bool = True
+    rule: ToolRule | None, proposal: Proposal, permit: str, result: object, done: bool = True
 ) -> Iterator[Note]:
     """What a run will remember to which *result* was shown, of a call that was made under *permit*."""
-    rule, root = policy.rule(proposal.tool), proposal.root
+    root = proposal.root
     if rule is None or root is None:
         return
     if rule.labels:

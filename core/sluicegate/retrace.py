@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .policy.compile import CompiledPolicy
 
 __all__ = [
-    "Made", "Numbers", "Pages", "Reader", "Skipped", "Skips", "as_recorded", "asked_again", "ended",
+    "Made", "Numbers", "Pages", "Reader", "Skipped", "Skips", "as_recorded", "ended",
     "made_of", "notes_of", "numbered", "spoken", "stand_in", "word",
 ]  # fmt: skip
 
@@ -187,17 +187,6 @@ def word(entry: Mapping[str, Any]) -> str:
     return str(entry.get("would") or entry["decision"])
 
 
-def asked_again(past: Past, entry: Mapping[str, Any], policy: CompiledPolicy) -> Claiming:
-    """The request of a decision entry, under *policy*. Raises NotKept."""
-    request = past.claiming(entry, policy)
-    if not request.final:
-        return request
-    # A final entry does not say who ended the run. A halt by a person does not halt the run
-    # itself, and what repeated too often is found out again: what is left is an objection.
-    codes = {reason["code"] for reason in entry["reasons"]}
-    return request._replace(final="objection" in codes and "halted" not in codes)
-
-
 def made_of(entry: Mapping[str, Any], policy: CompiledPolicy, request: Claiming) -> Made:
     """What a granted *request* has made."""
     at = request.now
@@ -235,8 +224,9 @@ def notes_of(past: Past, made: Made, result: object) -> tuple[Note, ...]:
         binding=made.hold.binding,
         costs=verdict.costs,
         proposal=past.proposal(entry),
+        rule=rule,
     )
-    return noted(policy, permit, Succeeded(result))
+    return noted(permit, Succeeded(result))
 
 
 # --- decisions that are taken over as they were recorded ------------------------------------------

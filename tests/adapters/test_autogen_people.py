@@ -30,7 +30,7 @@ from autogen_scene import (
 from sluicegate import PermitError, context, current_permit
 from sluicegate_autogen import GateTermination, GateWorkbench, guard_tools
 
-ASKING = {"tools": {"refund": {"approve": "args.eur > 100"}, "wait": {"effect": "read"}}}
+ASKING = {"tools": {"refund": {"approve": True}, "wait": {"effect": "read"}}}
 WAYS = {
     "workbench": lambda tools, gate: {"workbench": GateWorkbench(tools, gate, subject=ACME)},
     "tools": lambda tools, gate: {"tools": guard_tools(tools, gate, subject=ACME)},

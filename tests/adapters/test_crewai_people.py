@@ -26,7 +26,7 @@ from sluicegate_crewai import guard_crew, guard_tools
 pytestmark = IN_PEACE
 
 ACME = Subject(tenant="acme")
-ASKING = {"tools": {"refund": {"approve": "args.eur > 100"}, "wait": {"effect": "read"}}}
+ASKING = {"tools": {"refund": {"approve": True}, "wait": {"effect": "read"}}}
 PLAIN: dict[str, Any] = {"tools": {"refund": {}, "wait": {}, "ask": {}}}
 YES = "[gate.approve(asking.id, by='ada') for asking in gate.pending()]"
 
@@ -76,15 +76,13 @@ def test_a_call_waits_for_a_yes_from_another_process(
     gate = gate_on(ASKING, ledger)
     tools = [refund_of(effects), meanwhile(ASKING, ledger, YES)]
     ask = [call("refund", order="A1", eur=300)]
-    desk = Desk(
-        tools, ask, [call("wait")], ask, [call("refund", order="A2", eur=1)], ask, mode=mode
-    )
+    desk = Desk(tools, ask, [call("wait")], ask, [call("wait")], ask, mode=mode)
     go(guard_crew(desk.crew(), gate, subject=ACME), way)
     assert "WAITING FOR APPROVAL: refund was not run (request " in desk.replies[0]
     assert "Do not repeat this call before it is approved." in desk.replies[0]
     assert desk.replies[2].startswith("refund A1 300")
     assert "WAITING FOR APPROVAL" in desk.replies[4]
-    assert effects.all == ["refund A1 300", "refund A2 1"]
+    assert effects.all == ["refund A1 300"]
     assert said(gate) == ["defer", "permit", "permit", "permit", "defer"]
     assert desk.done
     gate.close()

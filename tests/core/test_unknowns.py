@@ -22,6 +22,7 @@ from sluicegate import (
     current_permit,
     hookimpl,
 )
+from sluicegate.replay import replay
 from sluicegate.testing import FakeClock
 
 HOUR = 3600
@@ -250,6 +251,52 @@ def test_digests_keep_words_out_of_the_journal():
     assert "top secret" not in text
     assert '"args_digest":"sha256:' in text
     assert "ValueError" in text
+
+
+def test_digests_keep_words_out_of_every_kind_of_entry():
+    """Not in the words of claims, reasons and results that are shown again either."""
+    secret = {"to": "top secret", "n": 1}
+    tool = {
+        "record": "digest",
+        "cost": {},
+        "labels": ["sensitive"],
+        "once": {"key": "mail:{n}"},
+        "requires": [{"tool": "look", "match": {"to": "to"}}],
+        "origin": {"to": ["look"]},
+        "args": {"properties": {"to": {"maxLength": 12}}},
+    }
+    flows = [{"name": "f", "after": ["sensitive"], "deny": ["sensitive"]}]
+    gate = Gate(
+        {"version": 1, "tools": {"pay": tool, "look": {"record": "digest"}}, "flows": flows},
+        "memory:",
+    )
+    assert codes(gate.decide(Proposal("pay", {"to": "top secret, and long"}, run="r1"))) == [
+        "args_invalid"
+    ]
+    assert codes(gate.decide(Proposal("pay", secret, run="r1"))) == ["order", "origin"]
+    for run in ("r1", "r2"):
+        gate.settle(gate.decide(Proposal("look", secret, run=run)), Succeeded("top secret"))
+    gate.settle(gate.decide(Proposal("pay", secret, run="r1")), Succeeded("top secret"))
+    assert isinstance(gate.decide(Proposal("pay", secret, run="r2")), Recorded)
+    assert codes(gate.decide(Proposal("pay", {**secret, "n": 2}, run="r2"))) == ["flow"]
+    text = "\n".join(entry.body for entry in gate.journal)
+    assert "top secret" not in text
+    assert text.count("(kept as a digest)") == 4
+
+
+def test_what_is_remembered_is_what_the_permitting_policy_wanted(tmp_path):
+    """A gate with another policy on the same ledger settles a call: its run has done the step all the same."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    tools = {"look": {}, "act": {"requires": [{"tool": "look"}]}}
+    mine, other = (
+        Gate({"version": 1, "tools": tools}, url),
+        Gate({"version": 1, "tools": {"x": {}}}, url),
+    )
+    permit = mine.decide(Proposal("look", {}, run="r1"))
+    mine.settle(permit, Unknown("lost"))
+    other.reconcile(permit.id, Succeeded(), by="ada")
+    assert isinstance(mine.decide(Proposal("act", {}, run="r1")), Permit)
+    assert replay(mine.journal).difference is None
 
 
 def test_a_call_kept_by_digest_can_be_reconciled():

@@ -17,8 +17,7 @@ from sluicegate.claims import HALTS, Halts
 from sluicegate.errors import LedgerError
 from sluicegate.journal import GENESIS
 from sluicegate.ledger.base import Amending, Granted
-from sluicegate.ledger.postgres.books import kept, restored
-from sluicegate.ledger.postgres.locks import Locks
+from sluicegate.ledger.postgres.locks import Locks, Needed, kept, restored
 
 # --- locks ----------------------------------------------------------------------------------------
 
@@ -53,11 +52,14 @@ def test_no_order_of_keys_leads_to_a_deadlock() -> None:
 def test_what_is_only_looked_at_is_shared() -> None:
     """Every decision looks at the halts, and none waits for another because of that."""
     halts = Halts(HALTS, None, None, None, ())
-    locks = Locks(claiming("p", quota(1))._replace(standing=(halts,)), "n")
-    assert locks.only_looked_at == {HALTS}
-    assert sorted(locks.sharing) == [False, False, True]
-    amending = Locks(Amending(0, (HALTS,), lambda cells, at: cells, ""), "n")  # type: ignore[arg-type, return-value]
-    assert amending.sharing == [False]
+    deciding = Needed(claiming("p", quota(1))._replace(standing=(halts,)), "n")
+    assert deciding.looks == {HALTS}
+    assert sorted(Locks([deciding]).sharing) == [False, False, True]
+    amending = Needed(Amending(0, (HALTS,), lambda cells, at: cells, ""), "n")  # type: ignore[arg-type, return-value]
+    assert Locks([amending]).sharing == [False]
+    together = Locks([deciding, amending])
+    assert together.sharing == [False, False, False]
+    assert together.numbers == sorted({*deciding.exclusive, *deciding.shared})
 
 
 def test_a_halt_is_seen_by_every_decision_after_it() -> None:
@@ -96,8 +98,8 @@ def test_an_entry_on_its_way_holds_readers_up_and_nobody_else() -> None:
             ((number,),) = slow.execute(f"SELECT number FROM {name}.enlist('slow')").fetchall()
             slow.execute("BEGIN")
             slow.execute(
-                f"SELECT {name}.write({number}, 1, '{GENESIS}', 'h', '{{}}', 1, '{{}}', '{{}}', '{{}}', "
-                "NULL, NULL, NULL)"
+                f"SELECT {name}.write({number}, 1, 1, '{{{GENESIS}}}', '{{h}}', '{{body}}', "
+                "'{}', '{}', '{}', '{}', '{}', '{}', '{}')"
             )
             ledger.perform(noting())
             ledger.perform(noting())

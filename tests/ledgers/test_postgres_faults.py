@@ -174,8 +174,8 @@ def kept(ledger: PostgresLedger, key: str, seconds: float) -> Iterator[None]:
     with closing(psycopg.connect(pg_server.shared(), autocommit=True)) as neighbour:
         neighbour.execute("BEGIN")
         neighbour.execute(
-            f"SELECT {name}.hold({round(seconds * 1000)}, true, ARRAY[{number}], ARRAY[false], "
-            f"ARRAY['{key}'], 'x')"
+            f"SELECT {name}.hold(0, {round(seconds * 1000)}, true, ARRAY[{number}], ARRAY[false], "
+            f"ARRAY['{key}'], ARRAY['x'])"
         )
         yield
 

@@ -165,10 +165,12 @@ def test_a_late_batch_is_shut_out_though_its_copy_was_told_to_wait(
         another = threading.Thread(target=another_has_the_turn)
         another.start()
         time.sleep(0.02)
-        with pytest.raises(LedgerError, match="was overtaken by other processes for 1 s"):
-            ledger.perform(claiming("p", quota(1)))
-        over.set()
-        another.join()
+        try:
+            with pytest.raises(LedgerError, match="was overtaken by other processes for 1 s"):
+                ledger.perform(claiming("p", quota(1)))
+        finally:
+            over.set()
+            another.join()
     never_out = settling(claiming("never", quota(1)), Granted(NOW, 1))
     assert isinstance(ledger.perform(never_out), Rejected)
     before = state(ledger), ledger.head()

@@ -16,14 +16,15 @@
 -- Times are in microseconds. An empty stamp or value means that there is none.
 
 local PART = 4000 -- Lua can hand over some 8000 values at once
+local call, unpack, find = redis.call, unpack, string.find
 local meta, cells, permits, journal, index = unpack(KEYS)
 local id, writer, known, record = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local at, tolerance, floor_known = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local lease, place = tonumber(ARGV[8]), 16
 
-local time = redis.call('TIME')
+local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
-local kept = redis.call('HMGET', meta, 'id', 'floor', 'turn', 'count', writer)
+local kept = call('HMGET', meta, 'id', 'floor', 'turn', 'count', writer)
 local floor = tonumber(kept[2] or 0)
 local now = math.max(clock, floor)
 
@@ -45,10 +46,10 @@ end
 local function differing(kind, count)
   local different, stamps = {}, place + count
   for first = 0, count - 1, PART do
-    local values = redis.call('HMGET', kind, unpack(ARGV, place + first, place + math.min(first + PART, count) - 1))
+    local values = call('HMGET', kind, unpack(ARGV, place + first, place + math.min(first + PART, count) - 1))
     for i, value in ipairs(values) do
       local stamp = ARGV[stamps + first + i - 1]
-      if value and (stamp == '' or string.find(value, stamp, 1, true) ~= 1) or not value and stamp ~= '' then
+      if value and (stamp == '' or find(value, stamp, 1, true) ~= 1) or not value and stamp ~= '' then
         different[#different + 1] = first + i - 1
         different[#different + 1] = value or ''
       end
@@ -64,7 +65,7 @@ local in_time = math.abs(at - now) <= tolerance
 if tolerance < 0 then in_time = floor == floor_known end
 if #other_cells > 0 or #other_permits > 0 or not in_time then
   if lease > 0 then
-    redis.call('HSET', meta, 'turn', writer .. ' ' .. string.format('%.0f', clock + lease))
+    call('HSET', meta, 'turn', writer .. ' ' .. string.format('%.0f', clock + lease))
   end
   return {'stale', now, floor, other_cells, other_permits}
 end
@@ -72,33 +73,34 @@ if record == '-' then return {'ok', now, floor} end
 
 local function each_part(command, kind, count)
   for first = 0, count - 1, PART do
-    redis.call(command, kind, unpack(ARGV, place + first, place + math.min(first + PART, count) - 1))
+    call(command, kind, unpack(ARGV, place + first, place + math.min(first + PART, count) - 1))
   end
   place = place + count
 end
 
 -- The entries come last, and are written first: nothing but adding them can still be refused.
-local sets, removals = {tonumber(ARGV[11]), tonumber(ARGV[13])}, {tonumber(ARGV[12]), tonumber(ARGV[14])}
+local set_cells, removed_cells = tonumber(ARGV[11]), tonumber(ARGV[12])
+local set_permits, removed_permits = tonumber(ARGV[13]), tonumber(ARGV[14])
 local entries, changes = tonumber(ARGV[15]), place
-place = changes + 2 * (sets[1] + sets[2]) + removals[1] + removals[2]
+place = changes + 2 * (set_cells + set_permits) + removed_cells + removed_permits
 local order, places, head = tonumber(kept[4] or 0), {}, nil
 for i = 1, entries do
   order = order + 1
   local number, hash = ARGV[place], ARGV[place + 2]
   local name = string.format('%.0f', order)
-  redis.call('XADD', journal, name .. '-0', 'n', number, 'p', ARGV[place + 1], 'h', hash, 'b', ARGV[place + 3])
+  call('XADD', journal, name .. '-0', 'n', number, 'p', ARGV[place + 1], 'h', hash, 'b', ARGV[place + 3])
   places[2 * i - 1], places[2 * i] = number, name
   place = place + 4
   if i == entries then head = number .. ' ' .. hash end
 end
 for first = 1, #places, PART do
-  redis.call('HSET', index, unpack(places, first, math.min(first + PART - 1, #places)))
+  call('HSET', index, unpack(places, first, math.min(first + PART - 1, #places)))
 end
 place = changes
-for i, kind in ipairs({cells, permits}) do
-  each_part('HSET', kind, 2 * sets[i])
-  each_part('HDEL', kind, removals[i])
-end
+each_part('HSET', cells, 2 * set_cells)
+each_part('HDEL', cells, removed_cells)
+each_part('HSET', permits, 2 * set_permits)
+each_part('HDEL', permits, removed_permits)
 local news = {'HSET', meta, writer, record}
 if head then
   floor = math.max(floor, at)
@@ -108,5 +110,5 @@ if turn ~= '' then
   news[#news + 1] = 'turn'
   news[#news + 1] = ''
 end
-redis.call(unpack(news))
+call(unpack(news))
 return {'ok', math.max(now, floor), floor}

@@ -16,7 +16,7 @@ from ..errors import LedgerError
 try:
     from .redis_committer import Committer
 except ModuleNotFoundError as error:
-    if error.name != "redis":
+    if error.name not in ("redis", "hiredis"):
         raise
     raise LedgerError(
         "a ledger on Redis needs the extra `redis`: pip install 'sluicegate[redis]'"

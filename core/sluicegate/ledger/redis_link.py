@@ -17,6 +17,7 @@ from importlib.resources import files
 from threading import RLock
 from typing import Any, Final, NamedTuple, Protocol, cast
 
+from hiredis import pack_command
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -77,8 +78,7 @@ class _Connection(Protocol):
 
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
-    def pack_command(self, *command: Any) -> Any: ...
-    def send_packed_command(self, packed: Any) -> None: ...
+    def send_packed_command(self, packed: list[bytes]) -> None: ...
     def can_read(self, timeout: float) -> bool: ...
     def read_response(self, disable_decoding: bool) -> Any: ...
 
@@ -155,7 +155,7 @@ class Link:
     def ask(self, *command: Any) -> Any:
         """One exchange on the connection that is being inspected. Raises redis-py's errors."""
         assert self._connection is not None  # noqa: S101 - it is being inspected
-        self._connection.send_packed_command(self._connection.pack_command(*command))
+        self._connection.send_packed_command([pack_command(command)])
         return self._connection.read_response(disable_decoding=True)
 
     def drop(self) -> None:
@@ -170,7 +170,7 @@ class Link:
         connection = self._connection
         if connection is None:
             connection = self._open(end)
-        connection.send_packed_command(connection.pack_command(*command))
+        connection.send_packed_command([pack_command(command)])  # half of redis-py's own way
         left = end - time.monotonic()
         # Looking first costs a system call or two; the socket's own timeout does for most.
         in_haste = self._hurried or left < 0.9 * self._timeout

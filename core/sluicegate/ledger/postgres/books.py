@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import psycopg
 
 from ...claims import Cell
 from ...errors import LedgerError
 from ...journal import link
+from ..base import Answer, Request
+from ..meaning import perform
 from .locks import Locks
 
-__all__ = ["Chain", "Change", "PostgresBooks", "kept", "restored"]
-
-LONGEST: Final = 2000
-"""Bytes of a key or an id: PostgreSQL's indexes take some more."""
+__all__ = ["Chain", "Change", "PostgresBooks"]
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
@@ -39,23 +40,26 @@ class Change(NamedTuple):
 
     writer: int
     seq: int
-    prev: str
-    hash: str
-    body: str
     at: int
+    prevs: list[str]
+    hashes: list[str]
+    bodies: list[str]
     keys: list[str]
     cells: list[str]
     gone: list[str]
-    permit: str | None
-    expires: int | None
-    entry: int | None
+    ids: list[str]
+    untils: list[int]
+    entries: list[int]
+    ended: list[str]
 
 
 class PostgresBooks:
     """
-    Nothing is written before it is asked for in `change`.
+    Several requests, one after the other; nothing is written before it is asked for in `change`.
 
-    *cells* is what the server found, a JSON object; *body* fetches an entry's body.
+    *cells* and *permits* are what the server found, members of a JSON object; *body*
+    fetches an entry's body. What the request at hand changes is kept apart until it is done:
+    one that raises leaves nothing behind.
     """
 
     def __init__(
@@ -64,89 +68,110 @@ class PostgresBooks:
         chain: Chain,
         floor: int,
         cells: str | None,
-        permit: Permit | None,
+        permits: str | None,
         body: Callable[[int], str],
     ) -> None:
         self.floor = floor
-        self._body = body
         self._locks = locks
         self._chain = chain
-        self._permit = permit
+        self._fetch = body
         found: dict[str, list[Any]] = json.loads(f"{{{cells}}}") if cells else {}
+        out: dict[str, list[int]] = json.loads(f"{{{permits}}}") if permits else {}
         self._cells: dict[str, Cell] = {
-            key: tuple(found[name]) if (name := kept(key)) in found else None for key in locks.kept
+            key: tuple(found[name]) if name in found else None for key, name in locks.keys.items()
         }
-        self._changed: dict[str, Cell] = {}
-        self._out: tuple[Permit | None] | None = None
-        self._entry: tuple[int, str] | None = None
+        self._permits: dict[str, Permit | None] = {
+            permit: (out[name][0], out[name][1]) if name in out else None
+            for permit, name in locks.permits.items()
+        }
+        self._changed_cells: dict[str, Cell] = {}
+        self._changed_permits: dict[str, Permit | None] = {}
+        self._rows: list[tuple[str, str, str]] = []  # prev, hash, body
+        self._new_cells: dict[str, Cell] = {}
+        self._new_permits: dict[str, Permit | None] = {}
+        self._new_entry: tuple[int, str] | None = None
+
+    # --- for `perform`: see Books in base.py ---
 
     def cell(self, key: str) -> Cell:
-        return self._cells[key]
+        return self._new_cells[key] if key in self._new_cells else self._cells[key]
 
     def put(self, key: str, cell: Cell) -> None:
-        if key not in self._cells or key in self._locks.only_looked_at:
+        if key not in self._locks.writable:
             raise LedgerError(f"a request would change the cell {key!r:.80} without its lock")
-        self._cells[key] = self._changed[key] = cell
+        self._new_cells[key] = cell
 
     def permit(self, permit: str) -> Permit | None:
-        assert permit == self._locks.permit  # noqa: S101 - a request is about one permit
-        return self._permit if self._out is None else self._out[0]
+        known = self._new_permits if permit in self._new_permits else self._permits
+        return known.get(permit)
 
     def put_permit(self, permit: str, out: Permit | None) -> None:
-        assert permit == self._locks.permit  # noqa: S101 - a request is about one permit
-        self._out = (out,)
+        self._new_permits[permit] = out
 
     @property
     def next(self) -> int:
         return self._chain.entry(self._chain.seq + 1)
 
     def append(self, at: int, rest: str) -> int:
-        assert self._entry is None  # noqa: S101 - a request makes one entry at most
-        self._entry = at, f'{{"at":{at},{rest}'
+        assert self._new_entry is None  # noqa: S101 - a request makes one entry at most
+        self._new_entry = at, f'{{"at":{at},{rest}'
         return self.next
 
     def body(self, entry: int) -> str:
-        return self._body(entry)
+        ours = entry - self.next + len(self._rows)
+        return self._rows[ours][2] if 0 <= ours < len(self._rows) else self._fetch(entry)
+
+    # --- one transaction ---
+
+    def perform(self, request: Request) -> Answer | Exception:
+        """The answer to *request*, or the error it raised; then the books are as before it."""
+        answer: Answer | Exception
+        try:
+            answer = perform(request, self)
+            self._keep()
+        except psycopg.Error:
+            raise  # the trouble of the whole transaction, not of this request
+        except Exception as error:  # noqa: BLE001 - handed to whoever made the request
+            answer = error
+        self._new_cells.clear()
+        self._new_permits.clear()
+        self._new_entry = None
+        return answer
+
+    def _keep(self) -> None:
+        if self._new_entry is None:
+            return  # nothing changes without an entry
+        at, body = self._new_entry
+        chain, seq = self._chain, self._chain.seq + 1
+        hashed = link(chain.hash, chain.name, seq, body)
+        self._rows.append((chain.hash, hashed, body))
+        self._chain, self.floor = chain._replace(seq=seq, hash=hashed), at
+        self._cells.update(self._new_cells)
+        self._changed_cells.update(self._new_cells)
+        self._permits.update(self._new_permits)
+        self._changed_permits.update(self._new_permits)
 
     def change(self) -> Change | None:
         """What is to be written; None if that is nothing."""
-        if self._entry is None:
-            return None  # nothing changes without an entry
-        at, body = self._entry
-        chain, seq = self._chain, self._chain.seq + 1
-        put = [
-            (kept(key), _encode(cell)) for key, cell in self._changed.items() if cell is not None
-        ]
-        gone = [kept(key) for key, cell in self._changed.items() if cell is None]
-        permit = None if self._out is None else kept(self._locks.permit or "")
-        out = self._out and self._out[0]
+        if not self._rows:
+            return None
+        prevs, hashes, bodies = zip(*self._rows, strict=True)
+        names, changed = self._locks.keys, self._changed_cells.items()
+        put = [(names[key], _encode(cell)) for key, cell in changed if cell is not None]
+        ids, permits = self._locks.permits, self._changed_permits.items()
+        out = [(ids[permit], *kept) for permit, kept in permits if kept is not None]
         return Change(
-            chain.number,
-            seq,
-            chain.hash,
-            link(chain.hash, chain.name, seq, body),
-            body,
-            at,
+            self._chain.number,
+            self._chain.seq,
+            self.floor,
+            list(prevs),
+            list(hashes),
+            list(bodies),
             [key for key, _ in put],
             [cell for _, cell in put],
-            gone,
-            permit,
-            *(out or (None, None)),
+            [names[key] for key, cell in changed if cell is None],
+            [permit for permit, _, _ in out],
+            [expires for _, expires, _ in out],
+            [entry for _, _, entry in out],
+            [ids[permit] for permit, kept in permits if kept is None],
         )
-
-
-def kept(text: str) -> str:
-    """A key or an id as PostgreSQL can keep it: its texts have no NUL. The order stays as it is."""
-    if "\0" in text or "\1" in text:
-        text = text.replace("\1", "\1\2").replace("\0", "\1\1")
-    if len(text) > LONGEST // 4 and len(text.encode()) > LONGEST:
-        raise LedgerError(
-            f"the key {text[:60]!r}… has {len(text.encode())} bytes, and PostgreSQL keeps keys of "
-            f"{LONGEST} bytes at most; count by something shorter"
-        )
-    return text
-
-
-def restored(text: str) -> str:
-    """The opposite of `kept`."""
-    return text.replace("\1\1", "\0").replace("\1\2", "\1") if "\1" in text else text

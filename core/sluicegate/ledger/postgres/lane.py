@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 import psycopg
 
 from ...errors import LedgerError
 from ..base import Answer, Request
-from ..meaning import perform
 from .address import Address
-from .books import Chain, Change, PostgresBooks, kept
+from .books import Chain, Change, PostgresBooks
 from .line import Late, Line, connected, trouble
-from .locks import Locks
+from .locks import Locks, Needed
 from .statement import Statement, identifier
 
-__all__ = ["Lane", "Undecided", "Withdrawn"]
+__all__ = ["Answers", "Kept", "Lane", "Undecided", "Withdrawn"]
+
+Answers: TypeAlias = "list[Answer | Exception]"
+"""One for each request: what it is answered, or what it raised, and then it has changed nothing."""
 
 _BEGIN: Final = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
-SELECT * FROM {ns}.hold(%s, %s, %s::bigint[], %s::boolean[], %s::text[], %s::text)
+SELECT * FROM {ns}.hold(%s, %s, %s, %s::bigint[], %s::boolean[], %s::text[], %s::text[])
 """
 _END: Final = """
-SELECT {ns}.write(%s, %s, %s, %s, %s, %s, %s::text[], %s::text[], %s::text[], %s, %s, %s);
+SELECT {ns}.write(%s, %s, %s, %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+                  %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[]);
 COMMIT
 """
 _ROLLBACK: Final = "ROLLBACK"
@@ -36,22 +39,27 @@ _RELEASE: Final = "UPDATE {ns}.writers SET free = true WHERE number = %s AND seq
 _WRITTEN: Final = "SELECT hash FROM {ns}.journal WHERE number = %s"
 
 _MOVED: Final = "SG001"
-_PASSING: Final = (_MOVED, "55P03")
+_KEPT: Final = "55P03"
+_PASSING: Final = (_MOVED, _KEPT)
 """Errors after which the connection is as good as before: somebody else was at it."""
 
 _PAUSE: Final = 0.05
 
 
 class Withdrawn(LedgerError):
-    """Nobody waits for the answer any more, so nothing was committed."""
+    """Nobody waits for the answers any more, so nothing was committed."""
+
+
+class Kept(LedgerError):
+    """Somebody else kept a lock for too long; nothing was committed."""
 
 
 class Undecided(LedgerError):
-    """The COMMIT was sent, its reply was lost, and nobody could be asked: *answer* may hold."""
+    """The COMMIT was sent, its reply was lost, and nobody could be asked: *answers* may hold."""
 
-    def __init__(self, message: str, answer: Answer) -> None:
+    def __init__(self, message: str, answers: Answers) -> None:
         super().__init__(message)
-        self.answer = answer
+        self.answers = answers
 
 
 class Lane:
@@ -63,6 +71,7 @@ class Lane:
         self._line: Line | None = None
         self._chain: Chain | None = None
         self._durable = address.durability == "power"
+        self._server_time = address.clock == "server"
         name = identifier(address.namespace)
         self._say = {
             text: Statement(text, ns=name)
@@ -70,21 +79,26 @@ class Lane:
         }
 
     def perform(
-        self, request: Request, floor: int, until: float, wanted: Callable[[], bool]
-    ) -> Answer:
+        self,
+        requests: Sequence[Request],
+        floor: int,
+        until: float,
+        patience: float,
+        wanted: Callable[[], bool],
+    ) -> Answers:
         """
-        Carry out *request*; it ends at *until*, a time of `time.monotonic`.
+        Carry out *requests* in one transaction; it ends at *until*, a time of `time.monotonic`.
+        *patience* is for how many seconds each lock may be waited for.
 
         What certainly did not happen because an idle connection turned out to be dead, or
         because somebody took the chain over, is tried once more.
         """
-        locks = Locks(request, self._address.namespace)
         self.floor = max(self.floor, floor)
         again = True
         while True:
             old = self._line is not None
             try:
-                return self._transact(request, locks, until, wanted)
+                return self._transact(requests, until, patience, wanted)
             except psycopg.Error as error:
                 moved = error.sqlstate == _MOVED
                 if moved:
@@ -97,54 +111,74 @@ class Lane:
                 if again and (moved or (old and lost and not isinstance(error, Late))):
                     again = False
                     continue
-                raise trouble(self._address, error) from error
+                told = trouble(self._address, error)
+                raise (Kept(*told.args) if error.sqlstate == _KEPT else told) from error
             except BaseException:
                 self._back()
                 raise
 
     def _transact(
-        self, request: Request, locks: Locks, until: float, wanted: Callable[[], bool]
-    ) -> Answer:
+        self,
+        requests: Sequence[Request],
+        until: float,
+        patience: float,
+        wanted: Callable[[], bool],
+    ) -> Answers:
+        needed = [self._needed(request) for request in requests]
+        locks = Locks([one for one in needed if isinstance(one, Needed)])
         line = self._connected(until)
         chain = self._chain or self._enlisted(line)
         line.until = until
-        patience = max(1, int((until - time.monotonic()) * 1000))
-        keys = [kept(key) for key in locks.kept]
-        permit = None if locks.permit is None else kept(locks.permit)
-        given = (patience, self._durable, locks.numbers, locks.sharing, keys, permit)
-        ((now, since, cells, expires, entry),) = line.rows(self._say[_BEGIN], *given)
-        out = None if entry is None else (expires, entry)
+        (found,) = line.rows(
+            self._say[_BEGIN],
+            max(1, int(min(patience, until - time.monotonic()) * 1000)),
+            max(1, int(self._address.timeout * 1000)),
+            self._durable,
+            locks.numbers,
+            locks.sharing,
+            list(locks.keys.values()),
+            list(locks.permits.values()),
+        )
+        now, since, cells, permits = found
         floor = max(self.floor, since or 0)
         books = PostgresBooks(
-            locks, chain, floor, cells, out, lambda number: self._body(line, number)
+            locks, chain, floor, cells, permits, lambda entry: self._body(line, entry)
         )
-        if self._address.clock == "server":
-            request = request._replace(now=now)
-        answer = perform(request, books)
+        answers: Answers = []
+        for request, need in zip(requests, needed, strict=True):
+            timed = request._replace(now=now) if self._server_time else request
+            answers.append(books.perform(timed) if isinstance(need, Needed) else need)
         change = books.change()
         if change is None:
             line.rows(self._say[_ROLLBACK])
         elif not wanted():
-            raise Withdrawn("nobody waits for the answer any more")
+            raise Withdrawn("nobody waits for the answers any more")
         else:
-            self._commit(line, change, answer, until)
-            self.floor = max(self.floor, change.at)
-        return answer
+            self._commit(line, change, answers, until)
+        self.floor = max(self.floor, books.floor if change else 0)
+        return answers
 
-    def _commit(self, line: Line, change: Change, answer: Answer, until: float) -> None:
+    def _needed(self, request: Request) -> Needed | Exception:
+        """What *request* needs, or why it cannot be carried out by any transaction."""
+        try:
+            return Needed(request, self._address.namespace)
+        except (ValueError, LedgerError) as error:
+            return error
+
+    def _commit(self, line: Line, change: Change, answers: Answers, until: float) -> None:
         try:
             line.rows(self._say[_END], *change)
         except psycopg.Error as error:
             if not line.broken:
                 raise  # the server said no: nothing was committed
             self.drop()
-            if not self._was_committed(change, answer, until, error):
+            if not self._was_committed(change, answers, until, error):
                 raise trouble(self._address, error) from error
         assert self._chain is not None  # noqa: S101 - for the type checker
-        self._chain = self._chain._replace(seq=change.seq, hash=change.hash)
+        self._chain = self._chain._replace(seq=change.seq, hash=change.hashes[-1])
 
     def _was_committed(
-        self, change: Change, answer: Answer, until: float, why: psycopg.Error
+        self, change: Change, answers: Answers, until: float, why: psycopg.Error
     ) -> bool:
         """Ask on a new line, which first waits for the end of what may still be under way."""
         number = (change.writer << 32) + change.seq
@@ -152,14 +186,14 @@ class Lane:
             try:
                 line = self._connected(until)
                 found = line.rows(self._say[_WRITTEN], number)
-                return found == [(change.hash,)]
+                return found == [(change.hashes[-1],)]
             except (psycopg.Error, LedgerError):
                 self.drop()
                 time.sleep(max(0, min(_PAUSE, until - time.monotonic())))
         raise Undecided(
             f"{trouble(self._address, why)}; whether the request was carried out is not known yet: "
             "a claim will be undone, and the journal tells of a settlement",
-            answer,
+            answers,
         ) from why
 
     def _connected(self, until: float) -> Line:

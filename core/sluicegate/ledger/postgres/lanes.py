@@ -2,8 +2,9 @@
 Who waits for which connection.
 
 Requests join one queue, first in first out, and a few threads of ours carry them out, each
-on a connection of its own. So no caller ever waits inside the network: a thread and a task
-wait in the same way, for as long as their timeout says, and can go at any time. What a
+on a connection of its own: one at a time while there are few, and together what waits by then,
+so that one commit serves all who want the same budget. No caller waits inside the network: a thread and a
+task wait in the same way, for as long as their timeout says, and can go at any time. What a
 claim was granted when nobody waited any more is undone by an outcome of its own.
 """
 
@@ -17,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Lock, RLock, Thread, current_thread
 from typing import Any, Final
 
@@ -25,31 +26,38 @@ from ...errors import LedgerError
 from ..base import Answer, Request, Settling
 from ..ticket import Ticket, answer, undoing
 from .address import Address
-from .lane import Lane, Undecided
+from .lane import Answers, Kept, Lane, Undecided
 
 __all__ = ["Lanes"]
+
+BATCH: Final = 64
+"""So many requests at most share a transaction."""
+
+_PATIENCE: Final = 4
+"""Requests that share a transaction wait for a lock for this part of their time; then each is alone."""
 
 _MARGIN: Final = 0.1
 """Of the timeout: a lane gives up that much earlier than its caller, to say what went wrong."""
 
 
 class Waiting(Ticket):
-    """A ticket with an end: *until* is a time of `time.monotonic`."""
+    """
+    A ticket with an end: *until* is a time of `time.monotonic`. One that is *alone* shares
+    its transaction with no other.
+    """
 
-    __slots__ = ("until",)
+    __slots__ = ("alone", "until")
 
     def __init__(
         self, request: Request, until: float, future: asyncio.Future[None] | None = None
     ) -> None:
         super().__init__(request, future)
         self.until = until
+        self.alone = False
         self.state = "waiting"
         if future is None:
             self.bell = Lock()
             self.bell.acquire()
-
-    def wanted(self) -> bool:
-        return self.state == "begun"
 
 
 class Lanes:
@@ -111,9 +119,12 @@ class Lanes:
             if self._closing:
                 raise LedgerError(f"the ledger {self._address} is closed; open it again")
             self._waiting += 1
-            if self._waiting > self._idle and len(self._threads) < self._address.connections:
+            if self._waiting > self._idle and self._may_open():
                 self._open_lane()
             self._queue.put(ticket)
+
+    def _may_open(self) -> bool:
+        return len(self._threads) < self._address.connections
 
     def _open_lane(self) -> None:
         lane = Lane(self._address)
@@ -121,6 +132,8 @@ class Lanes:
         try:
             thread.start()
         except RuntimeError as error:  # the interpreter is about to end
+            if self._threads:
+                return  # those that there are will do
             self._waiting -= 1
             raise LedgerError(f"no thread for the ledger {self._address}: {error}") from error
         self._threads.append(thread)
@@ -148,7 +161,7 @@ class Lanes:
         if ticket.future is not None:
             answer([ticket])
 
-    def _abandon(self, ticket: Waiting) -> None:
+    def _abandon(self, ticket: Ticket) -> None:
         """Nobody is there for the answer any more, so nobody has what it claims."""
         with self._mutex:
             if ticket.state == "done":
@@ -160,47 +173,95 @@ class Lanes:
     # --- the threads ---
 
     def _run(self, lane: Lane) -> None:
-        queue = self._queue
         while True:
             with self._mutex:
                 self._idle += 1
-            ticket = queue.get()
+            first = self._queue.get()
             with self._mutex:
                 self._idle -= 1
-                if ticket is not None:
-                    self._waiting -= 1
-                    if ticket.state == "waiting":
-                        ticket.state = "begun"
+            tickets = [] if first is None else self._take(first)
             self._repay(lane)
-            if ticket is not None and ticket.state == "begun":
-                self._serve(lane, ticket)
-            if ticket is None and self._closing:
+            if tickets:
+                self._serve(lane, tickets)
+            if first is None and self._closing:
                 break
         lane.close()
 
-    def _serve(self, lane: Lane, ticket: Waiting) -> None:
-        result: Answer | Exception
-        granted: Answer | None = None
+    def _take(self, first: Waiting) -> list[Waiting]:
+        """*first*, and who waits behind it: one commit for all of them."""
+        taken = [first]
+        with self._mutex:
+            while len(taken) < BATCH and not first.alone:
+                try:
+                    ticket = self._queue.get_nowait()
+                except Empty:
+                    break
+                if ticket is None or ticket.alone:
+                    self._queue.put(ticket)  # for somebody who has nothing else to do
+                    break
+                taken.append(ticket)
+            self._waiting -= len(taken)
+            tickets = [ticket for ticket in taken if ticket.state == "waiting"]
+            for ticket in tickets:
+                ticket.state = "begun"
+        return tickets
+
+    def _serve(self, lane: Lane, tickets: list[Waiting]) -> None:
+        until = max(ticket.until for ticket in tickets)
+        left = until - time.monotonic()
+        answers: Answers | None = None
         try:
-            granted = result = lane.perform(ticket.request, self.floor, ticket.until, ticket.wanted)
+            answers = results = lane.perform(
+                [ticket.request for ticket in tickets],
+                self.floor,
+                until,
+                left if len(tickets) == 1 else left / _PATIENCE,
+                lambda: any(ticket.state == "begun" for ticket in tickets),
+            )
         except Undecided as error:
-            granted, result = error.answer, error
-        except Exception as error:  # noqa: BLE001 - handed to whoever made the request
-            result = error
+            answers, results = error.answers, [LedgerError(*error.args) for _ in tickets]
+        except Kept as error:
+            if len(tickets) > 1:
+                return self._part(tickets)
+            results = [error]
+        except Exception as error:  # noqa: BLE001 - handed to whoever made the requests
+            results = [_copy(error) for _ in tickets]
         with self._mutex:
             self.floor = max(self.floor, lane.floor)
-            if ticket.state == "left" or granted is not result:
-                self._owed += _undoing(ticket, granted)
-            if ticket.state == "begun":
-                ticket.state, ticket.result = "done", result
-        if ticket.bell is not None:
-            ticket.bell.release()
-        elif ticket.future is not None:
-            answered: list[Ticket] = [ticket]
+            for number, ticket in enumerate(tickets):
+                if answers is not None and (ticket.state == "left" or answers is not results):
+                    self._owed += _undoing(ticket, answers[number])
+                if ticket.state == "begun":
+                    ticket.state, ticket.result = "done", results[number]
+        self._deliver(tickets)
+        return None
+
+    def _part(self, tickets: list[Waiting]) -> None:
+        """One of them waits for a lock that somebody keeps: each for itself, so that the others need not."""
+        with self._mutex:
+            for ticket in tickets:
+                ticket.alone = True
+                if ticket.state == "begun":
+                    ticket.state = "waiting"
+                    self._waiting += 1
+                    if self._waiting > self._idle and self._may_open():
+                        self._open_lane()
+                    self._queue.put(ticket)
+
+    def _deliver(self, tickets: list[Waiting]) -> None:
+        """Wake up who waits: threads one by one, each event loop once."""
+        loops: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
+        for ticket in tickets:
+            if ticket.future is not None:
+                loops.setdefault(ticket.future.get_loop(), []).append(ticket)
+            elif ticket.bell is not None:
+                ticket.bell.release()
+        for loop, group in loops.items():
             try:
-                ticket.future.get_loop().call_soon_threadsafe(answer, answered)
+                loop.call_soon_threadsafe(answer, group)
             except RuntimeError:  # the loop is closed, and its tasks are gone
-                self._abandon(ticket)
+                for gone in group:
+                    self._abandon(gone)
 
     def _repay(self, lane: Lane) -> None:
         """Undo what is owed. What cannot be undone now is left to the next request."""
@@ -211,7 +272,8 @@ class Lanes:
                 owed = self._owed.popleft()
             try:
                 # One that is rejected is resolved: its claim was never committed, or is over.
-                lane.perform(owed, self.floor, time.monotonic() + self._timeout, lambda: True)
+                until = time.monotonic() + self._timeout
+                lane.perform([owed], self.floor, until, self._timeout, lambda: True)
             except LedgerError:
                 with self._mutex:
                     self._owed.appendleft(owed)
@@ -257,10 +319,17 @@ _INHERITED: Final[list[Any]] = []
 _LIVE: Final[weakref.WeakSet[Lanes]] = weakref.WeakSet()
 
 
-def _undoing(ticket: Ticket, granted: Answer | None) -> list[Settling]:
+def _undoing(ticket: Ticket, granted: Answer | Exception) -> list[Settling]:
     copy = Ticket(ticket.request)
     copy.result = granted
     return undoing(copy)
+
+
+def _copy(error: Exception) -> LedgerError:
+    """Each caller gets an error of its own: raising one changes it."""
+    copy = LedgerError(*error.args)
+    copy.__cause__ = error
+    return copy
 
 
 def _all(step: Callable[[Lanes], None]) -> Callable[[], None]:

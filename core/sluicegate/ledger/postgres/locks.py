@@ -10,42 +10,59 @@ nobody any more.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 from ...claims import Barrier, Halts, Needs, Run, Traced
+from ...errors import LedgerError
 from ..base import Claiming, Request, Settling
 from ..meaning import keys
 
-__all__ = ["Locks", "lane_of"]
+__all__ = ["Locks", "Needed", "kept", "lane_of", "lock_of", "restored"]
 
 _SHARED: Final = frozenset("breaker halts policy quota rate repeat schema slot".split())
 """The kinds of keys that calls of many runs have in common."""
 
 _HIGH: Final = 1 << 62
 
+LONGEST: Final = 2000
+"""Bytes of a key or an id: PostgreSQL's indexes take some more."""
 
-class Locks:
+
+class Needed:
     """
-    The locks of one request: *numbers* in their order, and which of them are *sharing*.
+    What one request needs to be kept still: *keys*, of which it *looks* only at some, and a *permit*.
 
-    Raises UnicodeEncodeError for a key that is no text.
+    Raises UnicodeEncodeError for a key that is no text, LedgerError for one that is too long.
     """
 
-    __slots__ = ("kept", "numbers", "only_looked_at", "permit", "sharing")
+    __slots__ = ("exclusive", "keys", "looks", "permit", "shared")
 
     def __init__(self, request: Request, namespace: str) -> None:
-        self.kept = keys(request)
+        self.keys = {key: kept(key) for key in keys(request)}
+        self.looks = _only_looked_at(request)
         self.permit = _permit(request)
-        self.only_looked_at = _only_looked_at(request)
-        numbers = {lock_of(namespace, key): True for key in self.only_looked_at}
-        for key in self.kept:
-            if key not in self.only_looked_at:
-                numbers[lock_of(namespace, key)] = False
+        self.shared = {lock_of(namespace, key) for key in self.looks}
+        self.exclusive = {lock_of(namespace, key) for key in self.keys if key not in self.looks}
         if self.permit:  # a call that is refused whatever happens has no id
-            numbers[lock_of(namespace, f"permit|{self.permit}")] = False
-        self.numbers = sorted(numbers)
-        self.sharing = [numbers[number] for number in self.numbers]
+            kept(self.permit)
+            self.exclusive.add(lock_of(namespace, f"permit|{self.permit}"))
+
+
+class Locks:
+    """The locks of some requests: *numbers* in their order, and which of them are *sharing*."""
+
+    __slots__ = ("keys", "numbers", "permits", "sharing", "writable")
+
+    def __init__(self, needed: Sequence[Needed]) -> None:
+        exclusive = frozenset[int]().union(*(one.exclusive for one in needed))
+        shared = frozenset[int]().union(*(one.shared for one in needed))
+        self.numbers = sorted(exclusive | shared)
+        self.sharing = [number not in exclusive for number in self.numbers]
+        self.keys = {key: name for one in needed for key, name in one.keys.items()}
+        self.writable = {key for one in needed for key in one.keys if key not in one.looks}
+        self.permits = {one.permit: kept(one.permit) for one in needed if one.permit}
 
 
 def lane_of(namespace: str) -> int:
@@ -94,3 +111,20 @@ def _only_looked_at(request: Request) -> frozenset[str]:
             looks = type(claim) is Needs or type(claim) is Barrier
             (looking if looks else changing).add(claim.key)
     return frozenset(looking - changing)
+
+
+def kept(text: str) -> str:
+    """A key or an id as PostgreSQL can keep it: its texts have no NUL. The order stays as it is."""
+    if "\0" in text or "\1" in text:
+        text = text.replace("\1", "\1\2").replace("\0", "\1\1")
+    if len(text) > LONGEST // 4 and len(text.encode()) > LONGEST:
+        raise LedgerError(
+            f"the key {text[:60]!r}… has {len(text.encode())} bytes, and PostgreSQL keeps keys of "
+            f"{LONGEST} bytes at most; count by something shorter"
+        )
+    return text
+
+
+def restored(text: str) -> str:
+    """The opposite of `kept`."""
+    return text.replace("\1\1", "\0").replace("\1\2", "\1") if "\1" in text else text

@@ -15,8 +15,8 @@ from ...errors import LedgerError
 from ...journal import GENESIS, Entry
 from ..base import Out
 from .address import Address
-from .books import kept, restored
 from .line import Late, Line, connected, trouble
+from .locks import kept, restored
 from .statement import Statement, identifier
 
 __all__ = ["Reading"]

@@ -55,13 +55,15 @@ $body$;
 
 -- The first half of a transaction: take all locks, then read the time and the state.
 -- Locks are bigints in the order in which they must be taken; those in `sharing` are shared.
+-- `patience` is for each of them, `rest` for how long the transaction may be idle, both in ms.
 CREATE FUNCTION {ns}.hold(
-    patience integer, durable boolean, locks bigint[], sharing boolean[], keys text[], permit text,
-    OUT now bigint, OUT since bigint, OUT state text, OUT out_until bigint, OUT out_entry bigint
+    patience integer, rest integer, durable boolean,
+    locks bigint[], sharing boolean[], keys text[], permits text[],
+    OUT now bigint, OUT since bigint, OUT state text, OUT known text
 ) LANGUAGE plpgsql VOLATILE AS $body$
 BEGIN
     PERFORM set_config('lock_timeout', patience::text, true),
-            set_config('idle_in_transaction_session_timeout', patience::text, true);
+            set_config('idle_in_transaction_session_timeout', rest::text, true);
     IF NOT durable THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     ELSIF current_setting('synchronous_commit') = 'off' THEN
@@ -79,42 +81,50 @@ BEGIN
     SELECT max(c.at), string_agg(to_json(c.key)::text || ':' || c.cell, ',')
       INTO since, state
       FROM {ns}.cells c WHERE c.key = ANY (keys);
-    SELECT p.expires, p.entry INTO out_until, out_entry FROM {ns}.permits p WHERE p.id = permit;
+    SELECT string_agg(to_json(p.id)::text || ':[' || p.expires || ',' || p.entry || ']', ',')
+      INTO known
+      FROM {ns}.permits p WHERE p.id = ANY (permits);
 END
 $body$;
 
--- The second half: write all of it. A chain that is not where the writer left it raises SG001.
+-- The second half: write all of it. `seq` is that of the last entry, `at` its time; `untils` and
+-- `entries` are those of the permits `ids`. A chain that is not where its writer left it raises SG001.
 CREATE FUNCTION {ns}.write(
-    writer integer, seq bigint, prev text, hash text, body text, at bigint,
-    keys text[], cells text[], gone text[], permit text, out_until bigint, out_entry bigint
+    writer integer, seq bigint, at bigint, prevs text[], hashes text[], bodies text[],
+    keys text[], cells text[], gone text[], ids text[], untils bigint[], entries bigint[], ended text[]
 ) RETURNS void LANGUAGE plpgsql VOLATILE AS $body$
 DECLARE
+    before bigint := write.seq - cardinality(hashes);
     seen bigint;
 BEGIN
-    UPDATE {ns}.writers w SET seq = write.seq, hash = write.hash, floor = write.at, used = {ns}.clock()
-     WHERE w.number = writer AND w.seq = write.seq - 1 AND w.hash = prev;
+    UPDATE {ns}.writers w
+       SET seq = write.seq, hash = hashes[cardinality(hashes)], floor = write.at, used = {ns}.clock()
+     WHERE w.number = writer AND w.seq = before AND w.hash = prevs[1];
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'chain % is not at entry % any more', writer, write.seq - 1
-              USING ERRCODE = 'SG001';
+        RAISE EXCEPTION 'chain % is not at entry % any more', writer, before USING ERRCODE = 'SG001';
     END IF;
-    -- Says until the commit that a position behind `seen` is under way; see settled().
+    -- Says until the commit that positions behind `seen` are under way; see settled().
     SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO seen FROM {ns}.journal_position_seq;
     PERFORM pg_advisory_xact_lock_shared({lane}, (seen & 4294967295)::bit(32)::int);
     INSERT INTO {ns}.journal (number, prev, hash, body)
-    VALUES ((writer::bigint << 32) + write.seq, prev, write.hash, body);
+    SELECT (writer::bigint << 32) + before + u.place, u.prev, u.hash, u.body
+      FROM unnest(prevs, hashes, bodies) WITH ORDINALITY AS u(prev, hash, body, place)
+     ORDER BY u.place;
     IF cardinality(keys) > 0 THEN
         INSERT INTO {ns}.cells AS c (key, at, cell)
-        SELECT k, write.at, v FROM unnest(keys, cells) AS u(k, v)
+        SELECT u.key, write.at, u.cell FROM unnest(keys, cells) AS u(key, cell)
         ON CONFLICT (key) DO UPDATE SET at = excluded.at, cell = excluded.cell;
     END IF;
     IF cardinality(gone) > 0 THEN
         DELETE FROM {ns}.cells c WHERE c.key = ANY (gone);
     END IF;
-    IF out_entry IS NOT NULL THEN
-        INSERT INTO {ns}.permits VALUES (permit, out_until, out_entry)
+    IF cardinality(ids) > 0 THEN
+        INSERT INTO {ns}.permits AS p (id, expires, entry)
+        SELECT u.id, u.expires, u.entry FROM unnest(ids, untils, entries) AS u(id, expires, entry)
         ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, entry = excluded.entry;
-    ELSIF permit IS NOT NULL THEN
-        DELETE FROM {ns}.permits p WHERE p.id = permit;
+    END IF;
+    IF cardinality(ended) > 0 THEN
+        DELETE FROM {ns}.permits p WHERE p.id = ANY (ended);
     END IF;
 END
 $body$;
