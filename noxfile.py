@@ -100,8 +100,9 @@ def framework_tests(session: nox.Session, framework: str, versions: str) -> None
 
 
 def servers(*frameworks: str) -> list[str]:
-    """What the tests of *frameworks* need to start real MCP servers."""
-    return group("mcp") if {"autogen", "crewai"}.intersection(frameworks) else []
+    """What the tests of *frameworks* need besides: real MCP servers, a checkpointer on disk."""
+    found = group("mcp") if {"autogen", "crewai"}.intersection(frameworks) else []
+    return found + (group("checkpoint") if "langchain" in frameworks else [])
 
 
 VERSIONS = nox.parametrize("versions", [nox.param(name, id=name) for name in ("newest", "oldest")])

@@ -126,6 +126,14 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
+def anchors(page: Path) -> set[str]:
+    """The names by which the headings of a page are linked to."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
+
+
 def test_the_readme_names_every_reason() -> None:
     """What the model may read is in the table of what is enforced, and nothing else is."""
     text = (ROOT / "README.md").read_text("utf-8")
@@ -142,14 +150,6 @@ def test_every_incident_has_its_paragraph() -> None:
         )
     )
     assert told == {path.name for path in (ROOT / "examples/incidents").glob("*.yaml")}
-
-
-def anchors(page: Path) -> set[str]:
-    """The names by which the headings of a page are linked to."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
-    return {
-        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
-    }
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
@@ -187,22 +187,19 @@ class Shell:
 
     def __init__(self) -> None:
         self.ids: dict[str, str] = {}
-        self.exit_code = 0
 
     def __call__(self, example: Example) -> None:
         for command in re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)[1:]:
             line, _, shown = command.partition("\n")
             for told, real in self.ids.items():
                 line = line.replace(told, real)
-            printed = f"{self.exit_code}" if line == "echo $?" else self.run(*shlex.split(line))
-            self.compare(_plain(shown), _plain(printed))
+            self.compare(_plain(shown), _plain(self.run(*shlex.split(line))))
 
     def run(self, program: str, *arguments: str) -> str:
         assert program == "sluicegate"
         result = CliRunner().invoke(app, arguments)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        self.exit_code = result.exit_code
         return result.output
 
     def compare(self, shown: str, printed: str) -> None:

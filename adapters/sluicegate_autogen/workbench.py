@@ -157,7 +157,9 @@ class GateWorkbench(StaticStreamWorkbench):
     ) -> AsyncGenerator[Any, None]:
         """What the tool streams, and last a ToolResult, whatever happens."""
         try:
-            async with aclosing(self._calls(name, arguments, token, call_id, stream)) as items:
+            sent: Any = {} if arguments is None else arguments
+            call = Call(name, sent, call_id, run_of(token, call_id), _turn())
+            async with aclosing(self._calls(call, token, stream)) as items:
                 async for item in items:
                     yield _result(name, item) if isinstance(item, Done) else item
         except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
@@ -171,14 +173,9 @@ class GateWorkbench(StaticStreamWorkbench):
             yield _failed(name, str(error) or type(error).__name__)
 
     async def _calls(
-        self,
-        name: str,
-        arguments: Any,
-        token: CancellationToken | None,
-        call_id: str | None,
-        stream: bool,
+        self, call: Call, token: CancellationToken | None, stream: bool
     ) -> AsyncGenerator[Any, None]:
-        turn = _turn()
+        name = call.tool
         if name not in self._listed:
             await self.list_tools()
         listed = self._listed.get(name)
@@ -192,13 +189,13 @@ class GateWorkbench(StaticStreamWorkbench):
         async def body(permitted: Any, emit: Callable[[Any], None]) -> Done:
             result: Any = None
             if stream and isinstance(part, StaticStreamWorkbench):
-                async for item in part.call_tool_stream(name, permitted, token, call_id):
+                async for item in part.call_tool_stream(name, permitted, token, call.call_id):
                     if isinstance(item, ToolResult):
                         result = item
                     else:
                         emit(item)
             elif part is not None:
-                result = await part.call_tool(name, permitted, token, call_id)
+                result = await part.call_tool(name, permitted, token, call.call_id)
             if not isinstance(result, ToolResult):
                 raise TypeError(
                     f"the workbench of {name} gave a {type(result).__qualname__} and no ToolResult"
@@ -207,17 +204,7 @@ class GateWorkbench(StaticStreamWorkbench):
                 raise _ToolError(result)
             return Done(result, result.to_text("[image]"))
 
-        items = carry_out(
-            self.gate,
-            self._subject,
-            Call(
-                name, {} if arguments is None else arguments, call_id, run_of(token, call_id), turn
-            ),
-            shape,
-            body,
-            token=token,
-            nearest=False,
-        )
+        items = carry_out(self.gate, self._subject, call, shape, body, token=token, nearest=False)
         async with aclosing(items):
             async for item in items:
                 yield item

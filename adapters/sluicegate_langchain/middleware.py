@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
 from langchain.agents.middleware.types import PrivateStateAttr
@@ -28,6 +29,7 @@ __all__ = ["GateMiddleware", "tool_node"]
 Ask: TypeAlias = Literal["reply", "interrupt"]
 Unfulfilled: TypeAlias = Literal["raise", "tell"]
 R = TypeVar("R")
+_log: Final = logging.getLogger("sluicegate")
 
 
 class GateState(AgentState[Any]):
@@ -101,13 +103,16 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
         See what the run owes by the policy's contracts; one that waits for a person does not come by here.
 
         An agent inside of a running tool owes nothing by itself: the outermost run does. A gate
-        that observes asks nobody for anything.
+        that observes merely logs it.
         """
         run, gate = state.get("sluicegate_run"), self._gate
-        if run is None or gate.observe or not gate.policy.contracts or in_tool():
+        if run is None or not gate.policy.contracts or in_tool():
             return None
         report = gate.finish(run)
         if report.fulfilled:
+            return None
+        if gate.observe:
+            _log.warning("observing: %s", report.render())
             return None
         if self._unfinished == "raise":
             raise Unfinished(report)

@@ -14,7 +14,7 @@ from .decision import Permit
 from .errors import PermitError
 from .proposal import Subject, checked_name, narrowed
 
-__all__ = ["Context", "context", "current", "current_permit", "under"]
+__all__ = ["Context", "context", "current", "current_permit", "in_a_call", "under"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,11 @@ def current_permit() -> Permit:
     if permit is None:
         raise PermitError("no permitted call is running here; call the tool through its gate")
     return permit
+
+
+def in_a_call() -> bool:
+    """Whether this code runs under a permit: whoever speaks here is a tool or an agent, and no user."""
+    return _PERMIT.get() is not None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -55,50 +55,87 @@ def link(prev: str, writer: str, seq: int, body: str) -> str:
     return hashlib.sha256(f"{prev}\n{writer}\n{seq}\n{body}".encode()).hexdigest()
 
 
-def verify(entries: Iterable[Entry], head: tuple[int, str] | None = None) -> Broken | None:
+def verify(
+    entries: Iterable[Entry], heads: Mapping[str, tuple[int, str]] | tuple[int, str] | None = None
+) -> Broken | None:
     """
     The first changed, missing or reordered entry; None if there is none.
 
-    *head* is the number and hash of an entry as known from elsewhere, such as an
-    earlier export; the journal may have gone on since. Without it, missing last
-    entries do not show.
+    *heads* are number and hash of an entry of each writer, as known from elsewhere, such as
+    an earlier export; the journal may have gone on since. One pair is that of the only
+    writer. Without them, missing last entries do not show.
     """
-    seq, last = 0, GENESIS
+    chains = _Chains(heads)
     for entry in entries:
-        broken = _compare(entry, seq + 1, last)
+        broken = chains.follow(entry)
         if broken is not None:
             return broken
-        seq, last = entry.seq, entry.hash
-        if head is not None and seq == head[0] and last != head[1]:
+    return chains.end()
+
+
+class _Chains:
+    """The chain of each writer, as far as it was followed."""
+
+    def __init__(self, heads: Mapping[str, tuple[int, str]] | tuple[int, str] | None) -> None:
+        self._only = heads if isinstance(heads, tuple) else None
+        self._heads = dict(heads) if heads is not None and not isinstance(heads, tuple) else {}
+        self._known: dict[str, tuple[int, str]] = {}
+
+    def follow(self, entry: Entry) -> Broken | None:
+        """What is wrong with *entry*, which comes next."""
+        writer = entry.writer
+        seq, last = self._known.get(writer, (0, GENESIS))
+        if not self._known and self._only is not None:
+            self._heads[writer] = self._only
+        if not seq and self._known and (entry.seq > 1 or self._unheard_of(writer)):
+            before = f"does not follow {entry.seq - 1}: nothing before it is by {writer!r:.80}"
+            return Broken(entry.seq, f"entry {entry.seq} {before}")
+        broken = _compare(entry, seq + 1, last, self._name)
+        if broken is not None:
+            return broken
+        self._known[writer] = (entry.seq, entry.hash)
+        head = self._heads.get(writer)
+        if head is not None and entry.seq == head[0] and entry.hash != head[1]:
+            name = self._name(writer, entry.seq)
             return Broken(
-                seq, f"entry {seq} is not the one on record, whose hash is {head[1][:16]}…"
+                entry.seq, f"{name} is not the one on record, whose hash is {head[1][:16]}…"
             )
-    if head is not None and head[0] > seq:
-        return Broken(
-            seq + 1,
-            f"entry {seq + 1} is missing, and so is all up to {head[0]}, the last one on record",
-        )
-    return None
+        return None
+
+    def _unheard_of(self, writer: str) -> bool:
+        """Whether it is known who wrote, and *writer* is none of them."""
+        return bool(self._heads) and writer not in self._heads
+
+    def end(self) -> Broken | None:
+        """What is missing at the end."""
+        heads = self._heads or ({"": self._only} if self._only is not None else {})
+        for writer, (number, _) in sorted(heads.items()):
+            seq = self._known.get(writer, (0, ""))[0]
+            if number > seq:
+                name = self._name(writer, seq + 1)
+                missing = f"{name} is missing, and so is all up to {number}, the last one on record"
+                return Broken(seq + 1, missing)
+        return None
+
+    def _name(self, writer: str, seq: int) -> str:
+        several = len(self._heads) > 1 or len(self._known.keys() | {writer}) > 1
+        return f"entry {seq} of writer {writer}" if several else f"entry {seq}"
 
 
-def _compare(entry: Entry, expected: int, last: str) -> Broken | None:
+def _compare(
+    entry: Entry, expected: int, last: str, name: Callable[[str, int], str]
+) -> Broken | None:
+    writer, before = entry.writer, expected - 1
     if entry.seq > expected:
-        return Broken(
-            expected, f"entry {expected} is missing: after {expected - 1} comes {entry.seq}"
-        )
+        missing = f"{name(writer, expected)} is missing: after {before} comes {entry.seq}"
+        return Broken(expected, missing)
+    this = name(writer, entry.seq)
     if entry.seq < expected:
-        return Broken(
-            entry.seq, f"entry {entry.seq} is out of order: it comes after {expected - 1}"
-        )
-    if entry.hash != link(entry.prev, entry.writer, entry.seq, entry.body):
-        return Broken(
-            entry.seq, f"entry {entry.seq} was changed: its content does not give its hash"
-        )
+        return Broken(entry.seq, f"{this} is out of order: it comes after {before}")
+    if entry.hash != link(entry.prev, writer, entry.seq, entry.body):
+        return Broken(entry.seq, f"{this} was changed: its content does not give its hash")
     if entry.prev != last:
-        return Broken(
-            entry.seq,
-            f"entry {entry.seq} does not follow {expected - 1}: one of the two was replaced",
-        )
+        return Broken(entry.seq, f"{this} does not follow {before}: one of the two was replaced")
     return None
 
 
@@ -126,27 +163,31 @@ class Journal:
 
     def tail(self, count: int = 20) -> list[Entry]:
         """The last *count* entries, oldest first."""
-        return list(self._ledger.entries(max(0, self.head()[0] - count)))
+        return list(self._ledger.entries(max(0, self.head()[0] - count)))[-count:]
 
     def head(self) -> tuple[int, str]:
         """Number and hash of the last entry: export it, and keep it somewhere else."""
         return self._ledger.head()
 
     def verify(self) -> Broken | None:
-        """The first changed, missing or reordered entry; None if the chain is whole."""
-        last = 0
+        """The first changed, missing or reordered entry; None if every writer's chain is whole."""
+        seen: dict[str, int] = {}
 
         def read() -> Iterator[Entry]:
-            nonlocal last
             for entry in self._ledger.entries():
-                last = entry.seq
+                seen[entry.writer] = entry.seq
                 yield entry
 
-        broken = verify(read(), self.head())
-        known = self.head()[0]
-        if broken is None and last > known:
-            return Broken(known + 1, f"entry {known + 1} is beyond the last one on record, {known}")
-        return broken
+        broken = verify(read(), self._ledger.heads())
+        if broken is not None:
+            return broken
+        known = self._ledger.heads()  # once more: others may have written meanwhile
+        for writer, last in seen.items():
+            end = known.get(writer, (0, ""))[0]
+            if last > end:
+                beyond = f"entry {end + 1} is beyond the last one on record, {end}"
+                return Broken(end + 1, beyond)
+        return None
 
     def export(self) -> Iterator[str]:
         """The entries as JSON lines, without line ends."""

@@ -235,6 +235,9 @@ class Rows:
     def head(self):
         return self.kept
 
+    def heads(self):
+        return {"memory": self.kept}
+
 
 @pytest.mark.parametrize(
     ("tamper", "seq", "problem"),

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from ..canonical import FrozenDict, NotCanonical, freeze, is_object, thaw
+from ..context import in_a_call
 from ..decision import Defer, Deny, Permit, Reason, Recorded
 from ..outcome import Outcome
 from ..proposal import Proposal, Subject
@@ -76,6 +77,7 @@ class Attempt:
             problem = f"the call cannot be described: {type(error).__name__}; the log says more"
             flaw = Reason("internal_error", source, problem)
         with named(who, run) as here:
+            inner = here.depth > 0 or in_a_call()
             self.proposal = Proposal(
                 tool,
                 args,
@@ -87,7 +89,7 @@ class Attempt:
                 root=here.root,
                 depth=here.depth,
                 tools=here.tools,
-                prompt=here.prompt if here.prompt is not None or here.depth else prompt,
+                prompt=here.prompt if here.prompt is not None or inner else prompt,
                 turn=turn,
                 source=source,
                 flaw=flaw,

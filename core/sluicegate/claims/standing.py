@@ -105,7 +105,8 @@ class Repeat(NamedTuple):
     """
     At most *limit* identical proposals; twice as many end the run.
 
-    The cell is (count,).
+    The cell is (count, *calls). *call* is the call by its id in its turn: a framework that
+    comes back with the same one, as after an interrupt, proposes nothing new.
     """
 
     key: str
@@ -113,19 +114,24 @@ class Repeat(NamedTuple):
     tool: str
     limit: int
     scope: str
+    call: str | None = None
 
     def meet(self, cell: Cell, at: int) -> Met:
-        """Count one more."""
-        count = 1 + (cell[0] if cell else 0)
+        """Count one more, unless it is the same call once more."""
+        count, *calls = cell or (0,)
+        if self.call is None or self.call not in calls:
+            count += 1
+            calls = [*calls, self.call][-2 * self.limit :] if self.call is not None else calls
         what = f"{self.tool} was proposed {count} times with the same arguments{self.scope}"
-        return (count,), _repeated(self.rule, what, count, self.limit, "times")
+        return (count, *calls), _repeated(self.rule, what, count, self.limit, "times")
 
 
 class Turns(NamedTuple):
     """
     At most *limit* rounds in which two tools take turns; twice as many end the run.
 
-    The cell is (last tool, the one before, how many calls have alternated).
+    The cell is (last tool, the one before, how many calls have alternated, *calls).
+    *call* is as for Repeat.
     """
 
     key: str
@@ -133,16 +139,20 @@ class Turns(NamedTuple):
     tool: str
     limit: int
     scope: str
+    call: str | None = None
 
     def meet(self, cell: Cell, at: int) -> Met:
         """See whether the last two tools go on taking turns."""
-        last, before, count = cell or ("", "", 0)
-        if self.tool == last or not last:
-            return (self.tool, "", 1), None
-        count = count + 1 if self.tool == before else 2
-        what = f"{last} and {self.tool} have taken turns for {count} calls{self.scope}"
-        cell = (self.tool, last, count)
-        return cell, _repeated(self.rule, what, count, 2 * self.limit, "calls")
+        last, before, count, *calls = cell or ("", "", 0)
+        again = self.call is not None and self.call in calls
+        if not again:
+            calls = [*calls, self.call][-4 * self.limit :] if self.call is not None else calls
+            if self.tool == last or not last:
+                return (self.tool, "", 1, *calls), None
+            last, before, count = self.tool, last, count + 1 if self.tool == before else 2
+        what = f"{before} and {last} have taken turns for {count} calls{self.scope}"
+        refusal = _repeated(self.rule, what, count, 2 * self.limit, "calls")
+        return (last, before, count, *calls), refusal
 
 
 Standing: TypeAlias = Halts | Run | Repeat | Turns

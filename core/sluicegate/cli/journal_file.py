@@ -49,6 +49,11 @@ class JournalFile:
         """The last entry, or the last one on record if that is a later one."""
         return next(self._rows(_HEAD), (0, GENESIS))
 
+    def heads(self) -> dict[str, tuple[int, str]]:
+        """The same for the one writer of a file."""
+        first = next(iter(self.entries()), None)
+        return {} if first is None else {first.writer: self.head()}
+
     def close(self) -> None:
         """Nothing is open in between."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol, cast
 
@@ -28,6 +28,7 @@ _HEAD: Final = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
 class _Chain(Protocol):
     def entries(self, after: int = 0) -> Any: ...
     def head(self) -> tuple[int, str]: ...
+    def heads(self) -> Mapping[str, tuple[int, str]]: ...
     def close(self) -> None: ...
 
 
@@ -110,7 +111,7 @@ class _Watched:
     def __init__(self, chain: _Chain, tick: Callable[[], None]) -> None:
         self._chain = chain
         self._tick = tick
-        self.head = chain.head
+        self.head, self.heads = chain.head, chain.heads
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         for entry in self._chain.entries(after):

@@ -187,6 +187,10 @@ class SqliteBooks:
         self.refresh()
         return self.seq, self.last
 
+    def heads(self) -> dict[str, tuple[int, str]]:
+        """The same by writer."""
+        return {self.writer: self.head()} if self.head()[0] else {}
+
     def page_of_cells(
         self, prefix: str, after: str
     ) -> tuple[list[tuple[str, Sequence[Any]]], str | None]:

@@ -132,6 +132,10 @@ class Database:
         """The last entry's number and hash."""
         return self._read(SqliteBooks.head)
 
+    def heads(self) -> dict[str, tuple[int, str]]:
+        """Number and hash of the last entry, by the one writer of the file."""
+        return self._read(SqliteBooks.heads)
+
     def cell(self, key: str) -> Cell:
         """One cell, as it is now."""
         return self._read(partial(SqliteBooks.one_cell, key=key))

@@ -64,6 +64,9 @@ class MemoryLedger:
         with self._lock:
             return len(self._books.journal), self._books.last
 
+    def heads(self) -> dict[str, tuple[int, str]]:
+        return {self._books.writer: self.head()}
+
     def close(self) -> None:
         """Nothing to release; the ledger stays usable."""
 

@@ -133,6 +133,10 @@ class SqliteLedger:
         """Number and hash of the journal's last entry. Raises LedgerError."""
         return self._database.head()
 
+    def heads(self) -> dict[str, tuple[int, str]]:
+        """The same by writer, of whom a file has one. Raises LedgerError."""
+        return self._database.heads()
+
     def close(self) -> None:
         """Finish what waits, and let go of the file. A closed ledger raises LedgerError when it is used."""
         self._committer.close()

@@ -54,6 +54,8 @@ def standing(policy: Policy, resolve: Resolve) -> Stand:
     def stand(proposal: Proposal) -> tuple[list[Standing], list[Reason]]:
         found = _always(proposal)
         reasons: list[Reason] = []
+        turn, call_id = proposal.turn, proposal.call_id
+        call = f"{turn}|{call_id}" if turn is not None and call_id else None
         for rule, prefix, limit, scope_of, oscillation in counting(proposal.tool) if limits else ():
             try:
                 key, scope = scope_of(proposal, proposal.args)
@@ -61,9 +63,9 @@ def standing(policy: Policy, resolve: Resolve) -> Stand:
                 reasons.append(missing.reason(rule))
                 continue
             what = f"{prefix}{key}|{proposal.binding}"
-            found.append(Repeat(what, rule, proposal.tool, limit, scope))
+            found.append(Repeat(what, rule, proposal.tool, limit, scope, call))
             if oscillation:
-                found.append(Turns(f"turns{prefix}{key}", rule, proposal.tool, limit, scope))
+                found.append(Turns(f"turns{prefix}{key}", rule, proposal.tool, limit, scope, call))
         return found, reasons
 
     return stand
