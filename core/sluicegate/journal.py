@@ -178,10 +178,11 @@ class Journal:
                 seen[entry.writer] = entry.seq
                 yield entry
 
-        broken = verify(read(), self._ledger.heads())
-        if broken is not None:
-            return broken
+        heads = self._ledger.heads()
+        broken = verify(read(), heads)
         known = self._ledger.heads()  # once more: others may have written meanwhile
+        if broken is not None:
+            return broken if known.keys() == heads.keys() else self.verify()  # a writer came up
         for writer, last in seen.items():
             end = known.get(writer, (0, ""))[0]
             if last > end:

@@ -318,3 +318,17 @@ def test_a_tool_never_gets_the_answer_that_was_meant_for_the_gate(before, make_g
     (answer,) = answers(state["messages"])
     assert answer.content == "delete: no!"
     assert settled(gate) == ["failed", "succeeded"]
+
+
+@BOTH
+def test_resuming_the_others_is_no_repetition(way, effects, make_gate):
+    """Five calls wait and are answered one by one: that the graph comes back to each is nothing that it proposed again."""
+    gate = make_gate({**POLICY, "limits": [{"repeat": 2, "per": ["run"], "oscillation": True}]})
+    calls = [call("send", name, to=name) for name in "abcde"]
+    graph = waiting_agent(sender(effects, "both"), gate, calls)
+    state = step(graph, way)
+    for _ in calls:
+        (pending, *_) = state["__interrupt__"]
+        state = step(graph, way, Command(resume={pending.id: yes(pending.value)}))
+    assert told(state["messages"]) == [[], [], [], [], []]
+    assert len(effects.all) == 5

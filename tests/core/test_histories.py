@@ -174,7 +174,9 @@ class Histories(RuleBasedStateMachine):
         try:
             self.gate.settle(call.permit, outcome)
         except PermitError:
-            call.fate = "lost" if self.now() >= call.permit.expires_at else "refused although it lives"
+            call.fate = (
+                "lost" if self.now() >= call.permit.expires_at else "refused although it lives"
+            )
             assert call.fate == "lost"
             return
         call.fate = type(outcome).__name__.lower()

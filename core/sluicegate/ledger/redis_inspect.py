@@ -41,7 +41,7 @@ def inspect(link: Link, keys: Mapping[str, str], *, require_durable: bool) -> Fi
     server = _version(link, facts)
     if facts.get("role", "master") != "master":
         # As a writing command would be answered: a failover may be under way.
-        raise ResponseError("READONLY this server is a replica")
+        raise ResponseError(f"READONLY its role is {facts['role']}")
     settings = _settings(link)
     policy = settings.get("maxmemory-policy") or facts.get("maxmemory_policy")
     if policy is None:
