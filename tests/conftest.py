@@ -7,10 +7,16 @@ from importlib.util import find_spec
 
 from hypothesis import HealthCheck, settings
 
-# A test file that is named for a framework needs it; all others run without any.
-FRAMEWORKS = {"langchain": "langchain", "autogen": "autogen_agentchat", "crewai": "crewai"}
+# A test file that is named for a framework or a server needs it; all others run without any.
+NEEDS = {
+    "langchain": "langchain",
+    "autogen": "autogen_agentchat",
+    "crewai": "crewai",
+    "redis": "redis",
+    "postgres": "psycopg",
+}
 collect_ignore_glob = [
-    f"*test_{name}*.py" for name, module in FRAMEWORKS.items() if find_spec(module) is None
+    f"*test_{name}*.py" for name, module in NEEDS.items() if find_spec(module) is None
 ]
 
 

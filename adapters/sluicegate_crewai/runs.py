@@ -68,7 +68,7 @@ def _runs() -> list[str]:
     The ids of the kickoffs that surround us, outermost first.
 
     CrewAI's stack of events still has kickoffs that broke off. They are not taken for
-    ours, since what is inside a run is inside a tool of it.
+    ours, since what is inside a run is inside a tool of it, as is each call that a run makes.
     """
     runs: list[str] = []
     tool = False
@@ -78,4 +78,4 @@ def _runs() -> list[str]:
             tool = False
         elif kind == "tool_usage_started":
             tool = True
-    return runs
+    return runs if tool else []

@@ -207,6 +207,27 @@ def test_a_loop_is_ended_by_the_gate(effects: Any) -> None:
     assert effects.all == ["refund A1 1", "refund A2 1"] * 2
 
 
+@pytest.mark.parametrize("way", ["kickoff", "for_each", "agent"])
+def test_a_run_that_was_halted_is_not_around_what_comes_next(way: str) -> None:
+    """CrewAI leaves traces of a kickoff that broke off; neither kickoffs nor tools that you call are in it."""
+    gate = gate_on(PLAIN, "memory:")
+
+    def wait() -> str:
+        """Wait a while."""
+        return "waited"
+
+    with pytest.raises(ToolExecutionFailedError):
+        gate.halt(tenant="acme", by="ada")
+        go(guard_crew(Desk([wait], [call("wait")]).crew(), gate, subject=ACME), way)
+    gate.resume(tenant="acme", by="ada")
+    gate.halt(run=decisions_of(gate)[0]["proposal"]["run"], by="ada")
+    go(guard_crew(Desk([wait], [call("wait")]).crew(), gate, subject=ACME), way)
+    [guarded] = guard_tools(Desk([wait]).agent.tools or [], gate)
+    assert guarded.run() == "waited"
+    halted, after, alone = (decision["proposal"]["run"] for decision in decisions_of(gate))
+    assert (alone, halted == after) == (None, False)
+
+
 # --- the key of a call ---------------------------------------------------------------------------------
 
 

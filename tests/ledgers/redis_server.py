@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -118,10 +119,23 @@ def shared() -> str:
     """The address of the server that all harmless tests of this process share."""
     named = os.environ.get("SLUICEGATE_TEST_REDIS")
     if named:
+        _swept(named)
         return named
     if not startable():
         pytest.skip("no server by pip for this machine, and SLUICEGATE_TEST_REDIS names none")
     return _started()
+
+
+@cache
+def _swept(url: str) -> None:
+    """At the end, remove what the tests of this process have left on a server that is not ours."""
+
+    def sweep() -> None:
+        with Redis.from_url(url) as client:
+            for key in client.scan_iter(match=f"{{sluicegate:test-{os.getpid()}-*"):
+                client.delete(key)
+
+    atexit.register(sweep)
 
 
 @cache
@@ -142,8 +156,9 @@ class Proxy:
     is set.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, tls: ssl.SSLContext | None = None) -> None:
         self.target = server.port
+        self._tls = tls
         self.fault: Literal["", "cut before", "cut after", "silence", "late"] = ""
         self.release = threading.Event()
         self.arrived = threading.Event()
@@ -167,6 +182,8 @@ class Proxy:
             while True:
                 client, _ = self._listening.accept()
                 try:
+                    if self._tls is not None:
+                        client = self._tls.wrap_socket(client, server_side=True)
                     server = socket.create_connection(("127.0.0.1", self.target))
                 except OSError:
                     _shut(client)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
+import ssl
+import subprocess
 import time
 import traceback
 from collections.abc import Iterator
@@ -10,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis_server import Server, namespace, shared, startable
+from redis_server import Proxy, Server, namespace, shared, startable
 from requested import claiming, granted, noting, once, quota, record, settling, state
 from test_redis_equals_memory import sound
 
@@ -238,6 +242,43 @@ def test_a_socket_of_this_machine_will_do() -> None:
         assert client.execute_command("SELECT", 1)
     ledger.close()
     near.remove()
+
+
+@needs_server
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+def test_tls_is_verified_with_the_options_of_the_url(server: Server, tmp_path: Path) -> None:
+    """rediss:// with a certificate that one trusts works, and with another it does not."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    command += f" -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    proxy = Proxy(server, context)
+    url = proxy.url.replace("redis://", "rediss://")
+    ledger = RedisLedger.at(f"{url}?ssl_ca_certs={certificate}&namespace={namespace()}")
+    granted(ledger, "p", quota(1))
+    ledger.close()
+    with pytest.raises(LedgerError, match="CERTIFICATE_VERIFY_FAILED"):
+        RedisLedger.at(f"{url}?timeout=0.3")
+    proxy.close()
+
+
+def test_a_value_that_no_ledger_wrote_is_an_error(server: Server) -> None:
+    """It is not taken for a free limit, and requests that do not touch it go on."""
+    space = namespace()
+    ledger = RedisLedger(server.url, namespace=space)
+    granted(ledger, "p", quota(1))
+    with server.client() as client:
+        client.hset(f"{{sluicegate:{space}}}:cells", "quota", "0")
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="has a value that no ledger wrote: b'0'"):
+            ledger.perform(claiming("q", quota(1)))
+    with pytest.raises(LedgerError, match="has a value that no ledger wrote"):
+        ledger.cell("quota")
+    granted(ledger, "r", quota(1, key="other"))
+    assert asyncio.run(ledger.aperform(noting())) is not None
+    ledger.close()
 
 
 def test_keys_of_something_else_are_left_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import quote, unquote
@@ -15,6 +16,9 @@ __all__ = ["DEFAULT", "LedgerUrl", "PolicyFile", "existing_ledger", "location", 
 
 DEFAULT: Final = Path("sluicegate.yaml")
 
+_PASSWORD: Final = re.compile(r"(://[^:/]*:).*@", re.DOTALL)
+_SECRET: Final = re.compile(r"^([^=]*(?:pass|secret|key)[^=]*)=.*$", re.IGNORECASE)
+
 PolicyFile = Annotated[
     Path, typer.Option("--policy", "-p", metavar="FILE", help="The policy file.", show_default=True)
 ]
@@ -23,7 +27,7 @@ LedgerUrl = Annotated[
     typer.Option(
         "--ledger",
         metavar="URL",
-        help="The ledger, such as sqlite:///path/to/ledger.db.  [default: beside the policy]",
+        help="The ledger: sqlite:///ledger.db, redis://…, postgresql://…  [default: beside the policy]",
         show_default=False,
     ),
 ]
@@ -41,7 +45,11 @@ def policy_file(path: Path) -> Path:
 
 
 def existing_ledger(url: str | None, policy: Path) -> tuple[str, Ledger]:
-    """The URL and the ledger at *url*, by default beside *policy*; raises WrongUse without it."""
+    """
+    The ledger at *url*, by default beside *policy*, and its URL as it may be printed.
+
+    Raises WrongUse without one.
+    """
     url, file = location(url, policy)
     if url == "memory:":
         raise WrongUse(
@@ -53,7 +61,16 @@ def existing_ledger(url: str | None, policy: Path) -> tuple[str, Ledger]:
             f"there is no ledger at {file}",
             "a gate makes its ledger when it is made; --ledger names another one",
         )
-    return url, open_ledger(url)
+    return without_secrets(url), open_ledger(url)
+
+
+def without_secrets(url: str) -> str:
+    """*url* as it may be printed: a password may be in its address or among its options."""
+    place, mark, query = url.partition("?")
+    if "@" in query and "@" not in place:  # a password that should have been quoted
+        return f"{url.partition(':')[0]}://***"
+    options = [_SECRET.sub(r"\1=***", option) for option in query.split("&")]
+    return _PASSWORD.sub(r"\1***@", place) + mark + "&".join(options)
 
 
 def location(url: str | None, policy: Path) -> tuple[str, Path | None]:

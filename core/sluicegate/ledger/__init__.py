@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..errors import LedgerError
 from .base import Ledger
@@ -15,23 +16,46 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "MemoryLedger", "SqliteLedger", "beside", "open_beside", "open_ledger"]
 
 
+_REDIS: Final = frozenset({"redis", "rediss", "unix"})
+_POSTGRES: Final = frozenset({"postgresql", "postgres"})
+
+
 def open_ledger(url: str) -> Ledger:
     """
-    The ledger that *url* names: `memory:` or `sqlite:///path/to/file.db`.
+    The ledger that *url* names: `memory:`, `sqlite:///path/to/file.db`,
+    `redis://host:6379/0` (`rediss://`, `unix://`) or `postgresql://host/database`.
 
-    A SQLite URL takes the options of `SqliteLedger` as a query, such as
-    `?durability=process`. Raises LedgerError for anything else.
+    URLs take the options of their ledger as a query, such as `?durability=process` or
+    `?namespace=acme`. Raises LedgerError for anything else, and never repeats a password.
     """
+    scheme = url.partition(":")[0]
     if url == "memory:":
         return MemoryLedger()
-    if url.startswith("sqlite:"):
+    if scheme == "sqlite":
         from .sqlite import SqliteLedger
 
         return SqliteLedger.at(url)
-    scheme = url.partition(":")[0]
+    if scheme in _REDIS:
+        _installed("redis", "redis")
+        from .redis import RedisLedger
+
+        return RedisLedger.at(url)
+    if scheme in _POSTGRES:
+        _installed("psycopg", "postgres")
+        from .postgres import PostgresLedger
+
+        return PostgresLedger.at(url)
     raise LedgerError(
-        f"no ledger is known for {scheme!r}; write memory: or sqlite:///path/to/file.db"
+        f"no ledger is known for {scheme!r:.20}; write memory:, sqlite:///path/to/file.db, "
+        "redis://host:6379/0 or postgresql://host/database"
     )
+
+
+def _installed(module: str, extra: str) -> None:
+    if find_spec(module) is None:
+        raise LedgerError(
+            f"this ledger needs {module}, which is not installed; pip install 'sluicegate[{extra}]'"
+        )
 
 
 def beside(policy: Path | None) -> Path:

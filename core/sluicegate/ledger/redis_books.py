@@ -15,6 +15,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..claims import Cell
+from ..errors import LedgerError
 from ..journal import GENESIS, link
 from .base import Answer, Request
 from .meaning import perform
@@ -31,8 +32,14 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def parsed(raw: bytes) -> tuple[Any, ...]:
-    """The value of a cell or a permit, as the server keeps it, without its stamp."""
-    return tuple(json.loads(raw.partition(b" ")[2]))
+    """The value of a cell or a permit, as the server keeps it, without its stamp. Raises LedgerError."""
+    try:
+        return tuple(json.loads(raw.partition(b" ")[2]))
+    except (ValueError, TypeError) as error:
+        raise LedgerError(
+            f"a ledger on Redis has a value that no ledger wrote: {raw[:60]!r}; "
+            "restore it from a copy, and give nothing else access to its keys"
+        ) from error
 
 
 _Known: TypeAlias = "tuple[str, Any]"

@@ -222,7 +222,7 @@ class Committer:
         answers: list[Answer | Exception] = []
         try:
             self.store.commit(requests, answers)
-        except LedgerError as error:
+        except Exception as error:  # noqa: BLE001 - it is told to all who wait, and the thread goes on
             self._give_up(tickets, owed, answers, error)
         except BaseException as error:
             self._give_up(tickets, owed, answers, error)
@@ -260,7 +260,10 @@ class Committer:
                 ticket.result = result
                 self._owed += undoing(ticket)
             for ticket in tickets:
-                ticket.result = LedgerError(*error.args)
+                known = isinstance(error, LedgerError)
+                ticket.result = LedgerError(
+                    str(error) if known else f"{self.store.label} failed: {error!r}"
+                )
                 ticket.result.__cause__ = error
                 if ticket.state != "left":
                     ticket.state = "done"

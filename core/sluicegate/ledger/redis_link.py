@@ -17,7 +17,7 @@ from importlib.resources import files
 from threading import RLock
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from hiredis import pack_command
+import hiredis
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -35,6 +35,9 @@ __all__ = ["Address", "Link"]
 
 SCRIPT: Final = (files("sluicegate.ledger") / "commit.lua").read_text("utf-8")
 DIGEST: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_pack: Final[Callable[[tuple[Any, ...]], bytes]] = cast("Any", hiredis).pack_command
+"""In half the time that redis-py takes to call the same."""
 
 PAUSE: Final = 0.01
 """Seconds before the first new attempt; twice as many before each further one, up to LONGEST."""
@@ -155,7 +158,7 @@ class Link:
     def ask(self, *command: Any) -> Any:
         """One exchange on the connection that is being inspected. Raises redis-py's errors."""
         assert self._connection is not None  # noqa: S101 - it is being inspected
-        self._connection.send_packed_command([pack_command(command)])
+        self._connection.send_packed_command([_pack(command)])
         return self._connection.read_response(disable_decoding=True)
 
     def drop(self) -> None:
@@ -170,7 +173,7 @@ class Link:
         connection = self._connection
         if connection is None:
             connection = self._open(end)
-        connection.send_packed_command([pack_command(command)])  # half of redis-py's own way
+        connection.send_packed_command([_pack(command)])
         left = end - time.monotonic()
         # Looking first costs a system call or two; the socket's own timeout does for most.
         in_haste = self._hurried or left < 0.9 * self._timeout

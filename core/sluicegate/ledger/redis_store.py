@@ -62,7 +62,7 @@ class Store:
         tag = f"{{sluicegate:{address.namespace}}}"
         self._keys = [f"{tag}:{name}" for name in ("meta", "cells", "permits", "journal", "index")]
         self._meta, self._cells, self._permits, self._journal, self._index = self._keys
-        self.findings: Findings
+        self._findings: Findings | None = None
         self._writing = Link(address, timeout=timeout, inspect=self._inspect)
         self._reading = Link(address, timeout=timeout, inspect=self._inspect)
         self._books = RedisBooks(self._body, exact=exact)
@@ -83,6 +83,14 @@ class Store:
         self._reading.call("PING")
         floor = self._reading.call("HGET", self._meta, "floor")
         self.floor = int(floor or 0)
+
+    @property
+    def findings(self) -> Findings:
+        """What the server was like when it was last looked over. Raises LedgerError."""
+        if self._findings is None:
+            self._read("PING")
+        assert self._findings is not None  # noqa: S101 - each new connection is looked over
+        return self._findings
 
     @property
     def name(self) -> str:
@@ -220,7 +228,7 @@ class Store:
     def _inspect(self, link: Link) -> None:
         kinds = ("hash", "hash", "hash", "stream", "hash")
         keys = dict(zip(self._keys, kinds, strict=True))
-        self.findings = inspect(link, keys, require_durable=self._require_durable)
+        self._findings = inspect(link, keys, require_durable=self._require_durable)
 
     # --- reading ---
 
