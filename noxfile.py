@@ -18,6 +18,8 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 COVERED = "3.11"  # one Python measures; the others would only be slower
 FRAMEWORKS = {"langchain": "langchain", "autogen": "autogen_agentchat", "crewai": "crewai"}
 """The extras, and a module by which each is known to be installed."""
+SERVERS = ("redis", "postgres")
+"""The extras for ledgers of fleets."""
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
@@ -31,6 +33,8 @@ nox.options.sessions = [
     "langchain",
     "autogen(newest)",
     "crewai(newest)",
+    "redis(newest)",
+    "postgres(newest)",
     "together",
     "types",
     "lint",
@@ -99,10 +103,12 @@ def framework_tests(session: nox.Session, framework: str, versions: str) -> None
     session.run("pytest", *files, *session.posargs)
 
 
-def servers(*frameworks: str) -> list[str]:
-    """What the tests of *frameworks* need besides: real MCP servers, a checkpointer on disk."""
-    found = group("mcp") if {"autogen", "crewai"}.intersection(frameworks) else []
-    return found + (group("checkpoint") if "langchain" in frameworks else [])
+def servers(*extras: str) -> list[str]:
+    """What the tests of *extras* need besides: real servers, a checkpointer on disk."""
+    found = group("mcp") if {"autogen", "crewai"}.intersection(extras) else []
+    for extra in ("langchain", "redis", "postgres"):
+        found += group(f"{extra}-server") if extra in extras else []
+    return found
 
 
 VERSIONS = nox.parametrize("versions", [nox.param(name, id=name) for name in ("newest", "oldest")])
@@ -130,9 +136,23 @@ def crewai(session: nox.Session, versions: str) -> None:
 
 
 @nox.session
+@VERSIONS
+def redis(session: nox.Session, versions: str) -> None:
+    """The Redis ledger on a real server, with the newest and the oldest client."""
+    framework_tests(session, "redis", versions)
+
+
+@nox.session
+@VERSIONS
+def postgres(session: nox.Session, versions: str) -> None:
+    """The PostgreSQL ledger on a real server, with the newest and the oldest client."""
+    framework_tests(session, "postgres", versions)
+
+
+@nox.session
 def together(session: nox.Session) -> None:
-    """All frameworks in one environment: the contract over each, and the examples."""
-    session.install("-e.[all]", *group("test"), *servers(*FRAMEWORKS))
+    """All of it in one environment: the contract over each framework, the examples, a fleet."""
+    session.install("-e.[all]", *group("test"), *servers(*FRAMEWORKS, *SERVERS))
     files = [
         f for name in FRAMEWORKS for f in tests_of(name) if "contract" in f or "adapters" not in f
     ]
@@ -144,7 +164,7 @@ def matrix(session: nox.Session) -> None:
     """Everything: each Python, each framework, newest and oldest."""
     for python in PYTHONS:
         session.notify(f"core-{python}")
-    for framework in FRAMEWORKS:
+    for framework in (*FRAMEWORKS, *SERVERS):
         for versions in ("newest", "oldest"):
             session.notify(f"{framework}({versions})")
     for name in ("core_oldest", "together", "types", "lint", "docs", "build"):

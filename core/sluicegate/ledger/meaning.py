@@ -201,7 +201,8 @@ def _ask(
     at = hold.at
     answer = approval.take(books.cell(approval.key), hold)
     if type(answer) is Refusal:
-        return _refuse(request, books, at, [answer], (*reasons, answer.reason), changed)
+        others = [reason for reason in reasons if reason.code != "approval_required"]
+        return _refuse(request, books, at, [answer], (answer.reason, *others), changed)
     if type(answer) is Asked:
         if answer.lapsed is not None:
             message = f"request {answer.lapsed} has expired without being used; a new one was made"

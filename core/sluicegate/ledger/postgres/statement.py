@@ -27,15 +27,15 @@ class Statement:
     def __init__(self, text: str, **constant: str) -> None:
         for name, value in constant.items():
             text = text.replace(f"{{{name}}}", value)
-        self._parts = text.split("%s")
+        self._parts = [part.encode() for part in text.split("%s")]
 
     def given(self, values: Sequence[Any], connection: PGconn) -> bytes:
         """The statement with *values* in it."""
         parts, escape = self._parts, Escaping(connection).escape_literal
         assert len(values) == len(parts) - 1  # noqa: S101 - a slip in this package
-        said = [parts[0].encode()]
+        said = [parts[0]]
         for value, part in zip(values, parts[1:], strict=True):
-            said += (_literal(value, escape), part.encode())
+            said += (_literal(value, escape), part)
         return b"".join(said)
 
 
@@ -58,6 +58,9 @@ def _literal(value: Any, escape: Callable[[bytes], Any]) -> bytes:
 
 
 def _array(values: Sequence[Any]) -> str:
-    if values and type(values[0]) is str:
-        return "{" + ",".join([f'"{value.translate(_QUOTED)}"' for value in values]) + "}"
-    return "{" + ",".join([str(value) for value in values]) + "}"
+    if not values or type(values[0]) is not str:
+        return "{" + ",".join(map(str, values)) + "}"
+    text = '","'.join(values)
+    if "\\" in text or text.count('"') > 2 * len(values) - 2:
+        text = '","'.join([value.translate(_QUOTED) for value in values])
+    return f'{{"{text}"}}'
