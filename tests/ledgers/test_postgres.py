@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
 import pg_server
 import psycopg
 import pytest
-from pg_ledgers import again, opened
-from requested import claiming, granted, noting, quota, state
+from held_up import Gated
+from pg_ledgers import again, kept_lock, opened
+from requested import Plain, claiming, granted, noting, once, quota, settling, slot, state
 
 from sluicegate.claims import HALTS, Halts
 from sluicegate.errors import LedgerError
 from sluicegate.journal import GENESIS
-from sluicegate.ledger.base import Amending, Granted
+from sluicegate.ledger.base import Amending, Granted, Refused, Replayed, Request, Settled
 from sluicegate.ledger.postgres.locks import Locks, Needed, kept, restored
 
 # --- locks ----------------------------------------------------------------------------------------
@@ -84,6 +88,89 @@ def test_a_halt_is_seen_by_every_decision_after_it() -> None:
         halted = kinds.index("halt")
         assert set(kinds[:halted]) <= {True}
         assert set(kinds[halted + 1 :]) <= {False}
+
+
+# --- requests that share a transaction ------------------------------------------------------------
+
+
+def held_up(ledger: PostgresLedger, asked: Sequence[Request]) -> list[Any]:
+    """The answers to requests that were all waiting when the one connection became free."""
+    gate = Gated()
+
+    async def ask() -> list[Any]:
+        first = asyncio.ensure_future(ledger.aperform(claiming("first", gate)))  # type: ignore[arg-type]
+        await asyncio.to_thread(gate.reached.wait, 10)
+        others = [asyncio.ensure_future(ledger.aperform(request)) for request in asked]
+        await asyncio.sleep(0)
+        gate.go_on.set()
+        await first
+        return await asyncio.gather(*others, return_exceptions=True)
+
+    return asyncio.run(ask())
+
+
+def commits(ledger: PostgresLedger) -> int:
+    """How many transactions have written the journal."""
+    name = ledger.address.namespace
+    ((count,),) = pg_server.execute(
+        pg_server.shared(), f"SELECT count(DISTINCT xmin::text) FROM {name}.journal"
+    )
+    return int(str(count))
+
+
+def test_what_waits_by_then_shares_a_commit() -> None:
+    """Twenty requests that wait for one connection see one another, in order, and cost one commit."""
+    with opened("&connections=1") as ledger:
+        answers = held_up(ledger, [claiming(f"p{n}", quota(15)) for n in range(20)])
+        assert [type(answer) for answer in answers] == [Granted] * 15 + [Refused] * 5
+        assert [answer.entry for answer in answers[:15]] == list(range(2, 17))
+        assert commits(ledger) == 2
+        assert [entry.seq for entry in ledger.entries()] == list(range(1, 22))
+
+
+def test_a_request_that_raises_spoils_no_other_of_its_transaction() -> None:
+    """A lone surrogate, an id that is out already, a text that fails: only their own callers hear of it."""
+
+    class Broken(Plain):
+        def permitted(self, permit: str, lease: int, approval: str | None) -> str:
+            raise ZeroDivisionError
+
+    with opened("&connections=1") as ledger:
+        asked = [
+            claiming("a", quota(9), slot(9)),
+            claiming("\ud800", quota(9)),
+            claiming("a", quota(9)),
+            claiming("b", quota(9), once())._replace(wording=Broken("b")),
+            claiming("x" * 3000, quota(9)),
+            claiming("c", quota(9)),
+        ]
+        answers = held_up(ledger, asked)
+        kinds = [Granted, UnicodeEncodeError, LedgerError, ZeroDivisionError, LedgerError, Granted]
+        assert [type(answer) for answer in answers] == kinds
+        assert dict(state(ledger))["quota"] == [0, 0, 2]
+        assert "once" not in dict(state(ledger))
+        assert commits(ledger) == 2
+
+
+def test_a_result_is_shown_again_in_the_transaction_that_recorded_it() -> None:
+    """An identical call that waits behind the settlement gets its outcome."""
+    with opened("&connections=1") as ledger:
+        request, answer = granted(ledger, "p", once())
+        settled, replayed = held_up(ledger, [settling(request, answer), claiming("q", once())])
+        assert isinstance(settled, Settled)
+        assert isinstance(replayed, Replayed)
+        assert '"outcome":"succeeded","permit":"p"' in replayed.outcome
+
+
+def test_one_that_has_to_wait_for_a_lock_does_not_keep_its_company() -> None:
+    """A neighbour keeps one key: its request fails in time, those that shared its transaction go through."""
+    with opened("&connections=1&timeout=4") as ledger, kept_lock(ledger, "kept", 20):
+        asked = [claiming(f"p{n}", quota(9, key="free")) for n in range(3)]
+        asked.append(claiming("unlucky", quota(9, key="kept")))
+        *lucky, unlucky = held_up(ledger, asked)
+        assert [type(answer) for answer in lucky] == [Granted] * 3
+        assert isinstance(unlucky, LedgerError)
+        assert "another transaction kept what the request needs" in str(unlucky)
 
 
 # --- the journal of many writers ------------------------------------------------------------------

@@ -152,3 +152,50 @@ def test_a_server_that_is_stopped_in_order_is_no_more_than_that(server: pg_serve
     granted(ledger, "r", quota(9))
     assert dict(state(ledger))["quota"] == [0, 0, 2]
     ledger.close()
+
+
+def test_a_commit_that_no_standby_has_is_no_answer(server: pg_server.Server) -> None:
+    """
+    With a synchronous standby that is away, requests end in an error, in time or when somebody
+    cancels the wait; what they had claimed here is given back when the standby is there.
+    """
+    ledger = PostgresLedger.at(pg_server.fresh(server.url()) + "&timeout=2")
+    granted(ledger, "p", quota(9))
+    standby(server, "away")
+    with pytest.raises(LedgerError, match="cannot be used"):
+        ledger.perform(claiming("late", quota(9)))
+    cancelling = threading.Thread(target=cancel_waits, args=(server, ledger.address.namespace))
+    other = PostgresLedger(ledger.address)
+    cancelling.start()
+    with pytest.raises(LedgerError, match="canceling wait for synchronous replication"):
+        other.perform(claiming("cancelled", quota(9)))
+    cancelling.join()
+    standby(server, "")
+    granted(ledger, "q", quota(9))
+    granted(other, "r", quota(9))
+    deadline = time.monotonic() + 10
+    while dict(state(ledger))["quota"] != [0, 0, 3]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    other.close()
+    ledger.close()
+
+
+def standby(server: pg_server.Server, name: str) -> None:
+    """Have commits wait for the standby of this name; an empty one for none."""
+    pg_server.execute(server.url(), f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+    pg_server.execute(server.url(), "SELECT pg_reload_conf()")
+    shown: list[tuple[object, ...]] = []
+    while shown != [(name,)]:
+        shown = pg_server.execute(server.url(), "SHOW synchronous_standby_names")
+
+
+def cancel_waits(server: pg_server.Server, namespace: str) -> None:
+    """Cancel the wait of a commit for its standby, as an impatient administrator would."""
+    found: list[tuple[object, ...]] = []
+    while not found:
+        found = pg_server.execute(
+            server.url(),
+            "SELECT pid, pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' "
+            f"AND query LIKE '%{namespace}%' AND xact_start > now() - interval '1 second'",
+        )

@@ -7,20 +7,18 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pg_server
-import psycopg
 import pytest
 from held_up import Gated
-from pg_ledgers import again, opened
+from pg_ledgers import again, kept_lock, opened
 from pg_proxy import Proxy
 from requested import SECOND, claiming, granted, noting, once, quota, record, settling, slot, state
 
 from sluicegate.errors import LedgerError
 from sluicegate.ledger.base import Granted, Refused, Rejected, Replayed, Settled
 from sluicegate.ledger.postgres import PostgresLedger
-from sluicegate.ledger.postgres.locks import lock_of
 
 CANCELLED = {"error": "cancelled before dispatch", "kind": "outcome", "outcome": "failed"}
 
@@ -167,22 +165,9 @@ def test_a_server_out_of_reach_is_an_error_within_the_timeout(
     wait_until(lambda: dict(state(far))["quota"] == [0, 0, 2])
 
 
-@contextmanager
-def kept(ledger: PostgresLedger, key: str, seconds: float) -> Iterator[None]:
-    """A neighbour's transaction that has the lock of *key*, and may be idle for so long."""
-    name, number = ledger.address.namespace, lock_of(ledger.address.namespace, key)
-    with closing(psycopg.connect(pg_server.shared(), autocommit=True)) as neighbour:
-        neighbour.execute("BEGIN")
-        neighbour.execute(
-            f"SELECT {name}.hold(0, {round(seconds * 1000)}, true, ARRAY[{number}], ARRAY[false], "
-            f"ARRAY['{key}'], ARRAY['x'])"
-        )
-        yield
-
-
 def test_a_lock_that_is_kept_is_an_error_within_the_timeout(ledger: PostgresLedger) -> None:
     """A neighbour keeps what a request needs: it is told so in time, and others are served meanwhile."""
-    with kept(ledger, "quota", 20):
+    with kept_lock(ledger, "quota", 20):
         begun = time.monotonic()
         with pytest.raises(LedgerError, match="another transaction kept what the request needs"):
             ledger.perform(claiming("q", quota(9)))
@@ -193,7 +178,7 @@ def test_a_lock_that_is_kept_is_an_error_within_the_timeout(ledger: PostgresLedg
 
 def test_a_client_that_dies_in_a_transaction_lets_go(ledger: PostgresLedger) -> None:
     """Its locks end with the time that its transaction may be idle, whatever became of its host."""
-    with kept(ledger, "quota", 1):
+    with kept_lock(ledger, "quota", 1):
         begun = time.monotonic()
         granted(ledger, "p", quota(9))
         assert time.monotonic() - begun < 1.8

@@ -90,8 +90,8 @@ def _outcome(succeeded: bool, failed: bool, result: str | None, cost: str | None
                 "a call that failed gave nothing and used nothing", "leave out --result and --cost"
             )
         return Failed("found out later")
-    used = _json(cost, "--cost") if cost is not None else {}
-    if not isinstance(used, dict):
+    used: Any = _json(cost, "--cost") if cost is not None else {}
+    if type(used) is not dict:
         raise WrongUse(f"--cost is {cost}, no object", "write --cost '{\"eur\": 12.5}'")
     return Succeeded(None if result is None else _json(result, "--result"), cost=used)
 

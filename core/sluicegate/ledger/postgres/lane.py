@@ -166,6 +166,7 @@ class Lane:
             return error
 
     def _commit(self, line: Line, change: Change, answers: Answers, until: float) -> None:
+        line.warned = ""
         try:
             line.rows(self._say[_END], *change)
         except psycopg.Error as error:
@@ -174,6 +175,14 @@ class Lane:
             self.drop()
             if not self._was_committed(change, answers, until, error):
                 raise trouble(self._address, error) from error
+        if line.warned:
+            # Somebody cancelled the wait for a standby: committed here, and perhaps nowhere else.
+            self.drop()
+            raise Undecided(
+                f"the ledger {self._address} cannot be used: {line.warned}; see that the standbys in "
+                "synchronous_standby_names are up; a claim will be undone",
+                answers,
+            )
         assert self._chain is not None  # noqa: S101 - for the type checker
         self._chain = self._chain._replace(seq=change.seq, hash=change.hashes[-1])
 

@@ -41,6 +41,8 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
     """
 
     until: float = math.inf
+    warned: str = ""
+    """The last warning of the server, such as that a commit was not replicated as it should be."""
 
     def wait(self, gen: Generator[Any, Any, _T], *args: Any, **more: Any) -> _T:
         """Raises Late; the line is of no use afterwards."""
@@ -80,6 +82,11 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
                 found = [_row(result, row) for row in range(result.ntuples)]
         return found
 
+    def noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Keep a warning; what is said more quietly concerns nobody here."""
+        if notice.severity_nonlocalized == "WARNING":
+            self.warned = notice.message_primary or "?"
+
     def drop(self) -> None:
         """Let go of it, whatever state it is in."""
         with suppress(psycopg.Error):
@@ -92,6 +99,7 @@ def connected(address: Address) -> Line:
     parts = {"application_name": "sluicegate", **address.parts, "client_encoding": "UTF8"}
     parts.setdefault("connect_timeout", max(2, math.ceil(address.timeout)))
     line = Line.connect(make_conninfo(**parts), autocommit=True, prepare_threshold=None)
+    line.add_notice_handler(line.noticed)
     if line.info.server_version < _OLDEST:
         number = line.info.server_version // 10_000
         line.drop()
