@@ -21,6 +21,7 @@ from sluicegate.claims import HALTS, Halts
 from sluicegate.errors import LedgerError
 from sluicegate.journal import GENESIS
 from sluicegate.ledger.base import Amending, Granted, Refused, Replayed, Request, Settled
+from sluicegate.ledger.postgres import PostgresLedger
 from sluicegate.ledger.postgres.locks import Locks, Needed, kept, restored
 
 # --- locks ----------------------------------------------------------------------------------------

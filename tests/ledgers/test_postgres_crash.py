@@ -168,13 +168,13 @@ def test_a_commit_that_no_standby_has_is_no_answer(server: pg_server.Server) -> 
     other = PostgresLedger(ledger.address)
     cancelling.start()
     with pytest.raises(LedgerError, match="canceling wait for synchronous replication"):
-        other.perform(claiming("cancelled", quota(9)))
+        other.perform(claiming("cancelled", quota(9, key="another")))
     cancelling.join()
     standby(server, "")
     granted(ledger, "q", quota(9))
     granted(other, "r", quota(9))
     deadline = time.monotonic() + 10
-    while dict(state(ledger))["quota"] != [0, 0, 3]:
+    while state(ledger) != [("quota", [0, 0, 3])]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     other.close()

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ..canonical import is_object
 from ..desk import UnknownOutcome
 from ..outcome import Failed, Outcome, Succeeded
 from .requests import By, answered, arguments, opened, whose, you
@@ -91,7 +92,7 @@ def _outcome(succeeded: bool, failed: bool, result: str | None, cost: str | None
             )
         return Failed("found out later")
     used: Any = _json(cost, "--cost") if cost is not None else {}
-    if type(used) is not dict:
+    if not is_object(used):
         raise WrongUse(f"--cost is {cost}, no object", "write --cost '{\"eur\": 12.5}'")
     return Succeeded(None if result is None else _json(result, "--result"), cost=used)
 
