@@ -214,7 +214,7 @@ def build(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Medians and ratios against floors that are measured in the same run."""
-    session.install("-e.")
+    session.install("-e.[redis,postgres]", *group("test"), *servers(*SERVERS))
     session.run("python", "bench/run.py", *session.posargs)
 
 

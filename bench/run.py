@@ -11,7 +11,8 @@ import sys
 
 from rich.console import Console
 from rich.table import Table
-from rows import ROWS, Row
+from row import Row
+from rows import ROWS
 
 
 def main() -> int:
@@ -57,13 +58,16 @@ def table(rows: list[Row]) -> Table:
     ):
         result.add_column(title, justify=justify)  # type: ignore[arg-type]
     for row in rows:
+        if row.measured is None:
+            result.add_row(f"{row.name} [dim]{row.note}[/]")
+            continue
         ratio = f"{row.measured / row.floor:.2f} ×" if row.floor else ""
         floor = f"{row.floor:,.1f} {row.unit} ({row.floor_name})" if row.floor else ""
         mark = "" if row.met is None else " [green]met[/]" if row.met else " [red]missed[/]"
         measured = f"{row.measured:,.2f}" if row.measured < 10 else f"{row.measured:,.1f}"
         result.add_row(row.name, f"{measured} {row.unit}", floor, ratio, row.target + mark)
         if row.note:
-            result.add_row("", f"[dim]{row.note}[/]")
+            result.add_row(f"  [dim]{row.note}[/]")
     return result
 
 

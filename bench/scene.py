@@ -53,9 +53,26 @@ def proposal(number: int, who: str = "") -> Proposal:
     )
 
 
-def spend(gate: Gate, given: Proposal) -> None:
-    """Decide and settle one call; anything but a permit is an error of the benchmark."""
+def decide_only(gate: Gate, given: Proposal) -> Permit:
+    """Decide one call; anything but a permit is an error of the benchmark."""
     permit = gate.decide(given)
     if not isinstance(permit, Permit):
         raise RuntimeError(f"not permitted: {permit}")
+    return permit
+
+
+def settle(gate: Gate, permit: Permit) -> None:
+    """Say that the call went well."""
     gate.settle(permit, Succeeded({"refunded": 12}))
+
+
+def spend(gate: Gate, given: Proposal) -> None:
+    """Decide and settle one call."""
+    settle(gate, decide_only(gate, given))
+
+
+def entry_size() -> int:
+    """How many bytes a decision and its outcome add to the journal, on average."""
+    gate = Gate(POLICY, "memory:")
+    spend(gate, proposal(1))
+    return sum(len(entry.body) for entry in gate.journal.tail(2)) // 2 + 128

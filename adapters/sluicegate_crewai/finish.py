@@ -11,8 +11,7 @@ from crewai.crews.crew_output import CrewOutput
 from crewai.utilities.crew.crew_context import get_crew_context
 
 from sluicegate import Gate, Unfinished, current
-
-from .runs import in_a_tool
+from sluicegate.adapting import in_a_call
 
 __all__ = ["ENDINGS", "called"]
 
@@ -44,7 +43,7 @@ def _ended(result: Any, *, tell: bool) -> Any:
     here, run = get_crew_context(), current().run
     name = str(here and here.id)
     crew: Any = _CALLED.get(name)
-    if crew is None or (run is not None and in_a_tool()):
+    if crew is None or (run is not None and in_a_call()):
         return result  # it has called nothing, or the run around the tool is the one that owes
     gate = _GATES[name]
     report = gate.finish(run or crew._kickoff_event_id)

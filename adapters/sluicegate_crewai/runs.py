@@ -14,10 +14,10 @@ from typing import Final
 
 from crewai.context import capture_execution_context
 
-from sluicegate import PermitError, context, current, current_permit
-from sluicegate.adapting import own_run
+from sluicegate import context, current
+from sluicegate.adapting import in_a_call, own_run
 
-__all__ = ["in_a_tool", "in_run", "in_tool"]
+__all__ = ["in_run", "in_tool"]
 
 _KICKOFFS: Final = ("crew_kickoff_started", "lite_agent_execution_started")
 _AROUND: Final[ContextVar[int]] = ContextVar("sluicegate_crewai_around", default=0)
@@ -37,7 +37,7 @@ def in_run(prompt: str | None) -> Generator[None, None, None]:
         if own_run() is None and runs:  # or else the program has named the first of these itself
             blocks.enter_context(context(run=runs[0]))
         here = current()
-        if here.depth == 0 and here.prompt is None and not in_a_tool():
+        if here.depth == 0 and here.prompt is None and not in_a_call():
             blocks.enter_context(context(prompt=prompt))
         for run in runs[1:]:
             blocks.enter_context(context(run=run))
@@ -52,15 +52,6 @@ def in_tool() -> Generator[None, None, None]:
         yield
     finally:
         _AROUND.reset(token)
-
-
-def in_a_tool() -> bool:
-    """Whether a permitted call is running around this code, of whatever framework."""
-    try:
-        current_permit()
-    except PermitError:
-        return False
-    return True
 
 
 def _runs() -> list[str]:

@@ -17,12 +17,12 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from typing_extensions import NotRequired
 
 from sluicegate import Gate, Unfinished
-from sluicegate.adapting import SubjectSource, own_run
+from sluicegate.adapting import SubjectSource, in_a_call, own_run
 from sluicegate.canonical import is_object
 
 from .asking import Asking
 from .call import KEY, Call, acarry_out, carry_out
-from .said import Said, in_tool
+from .said import Said
 
 __all__ = ["GateMiddleware", "tool_node"]
 
@@ -106,7 +106,7 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
         that observes merely logs it.
         """
         run, gate = state.get("sluicegate_run"), self._gate
-        if run is None or not gate.policy.contracts or in_tool():
+        if run is None or not gate.policy.contracts or in_a_call():
             return None
         report = gate.finish(run)
         if report.fulfilled:

@@ -7,10 +7,9 @@ from typing import Any, Final, NamedTuple, cast
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from sluicegate import PermitError, current_permit
 from sluicegate.canonical import is_object
 
-__all__ = ["UNHEARD", "Said", "in_tool"]
+__all__ = ["UNHEARD", "Said"]
 
 _SUMMARY: Final = "Here is a summary of the conversation to date:"
 """How LangChain's SummarizationMiddleware begins what a model wrote; older versions mark it in no other way."""
@@ -35,8 +34,7 @@ class Said(NamedTuple):
         messages = cast("Sequence[Any]", found if isinstance(found, (list, tuple)) else ())
         words = [text for message in messages for text in _words(message)]
         turns = (message.id for message in reversed(messages) if isinstance(message, AIMessage))
-        heard = words and not in_tool()
-        return Said("\n\n".join(words) if heard else None, next(turns, None) or None)
+        return Said("\n\n".join(words) or None, next(turns, None) or None)
 
 
 UNHEARD: Final = Said(None, None)
@@ -52,12 +50,3 @@ def _words(message: object) -> list[str]:
     texts = [block.get("text") if is_object(block) else block for block in blocks]
     words = [text for text in texts if isinstance(text, str)]
     return [] if words and words[0].startswith(_SUMMARY) else words
-
-
-def in_tool() -> bool:
-    """Whether this code runs inside of a permitted call."""
-    try:
-        current_permit()
-    except PermitError:
-        return False
-    return True

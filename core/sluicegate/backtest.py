@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from .claims import Note, Once
 from .decision import Reason
 from .entries import claims_of
+from .housekeeping import swept_one_by_one
 from .journal import Entry
 from .ledger.base import Answer, Claiming, Deferred, Granted, Noting, Refused, Replayed
 from .ledger.meaning import perform
@@ -170,7 +171,11 @@ class _Course:
         perform(Noting(at, "}", notes=tuple(notes)), self._pages)
 
     def _deed(self, entry: Mapping[str, Any]) -> None:
-        """What a person did, as far as there is something to do it to."""
+        """What a person did, or housekeeping, as far as there is something to do it to."""
+        if entry["kind"] == "swept":
+            for request in swept_one_by_one(entry):
+                perform(request, self._pages)
+            return
         if entry["kind"] == "approval":
             cell = self._pages.cell(amending_of(entry).keys[0])
             if cell is None:

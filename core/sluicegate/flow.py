@@ -186,7 +186,7 @@ class Flow:
             expires_at=at + rule.lease,
             claims=(*request.claims, *approval),
             revision=self._policy.revision,
-            binding=proposal.binding,
+            binding=request.binding,
             costs=allowed.costs,
             on_error=rule.on_error,
             key=allowed.key,

@@ -129,7 +129,7 @@ class Past:
         return Permit(
             args=verdict.args,
             claims=(*request.claims, *approval),
-            binding=proposal.binding,
+            binding=request.binding,
             costs=verdict.costs,
             key=verdict.key,
             proposal=proposal,

@@ -1,7 +1,7 @@
 """
 What people do: say yes or no to a request, halt and resume. Pure: as requests to the ledger.
 
-A journal entry of such a deed has all that it takes to do it again (`amending_of`).
+A journal entry of such a deed, or of housekeeping, has all that it takes to do it again (`amending_of`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from .claims import HALTS, Cell
 from .claims.approval import verdict
 from .claims.standing import run_key, scope_words
 from .entries import amending_entry
+from .housekeeping import swept
 from .ledger.base import Amending
 
 __all__ = ["Scope", "amending_of", "answering", "halting", "resuming"]
@@ -72,7 +73,7 @@ def halting(now: int, scope: Scope, by: str, reason: str) -> Amending:
         return ((*known, (*scope, by, reason, at)),)
 
     return Amending(
-        now, (HALTS,), amend, amending_entry("halt", by=by, reason=reason, **scope.given)
+        now, (HALTS,), amend, amending_entry("halt", by=by, reason=reason, scope=scope.given)
     )
 
 
@@ -90,19 +91,22 @@ def resuming(now: int, scope: Scope, by: str, reason: str) -> Amending:
             return f"{scope} is not halted; halted by people are: {listed}"
         after: list[Cell] = [left or None]
         if run is not None:
-            after.append((*own[:2], None) if own is not None else cells[1])
+            # It is heard of now, so that what it remembers is not taken for forgotten.
+            after.append((*own[:2], None, at) if own is not None else cells[1])
         return after
 
     keys = (HALTS,) if run is None else (HALTS, run)
-    return Amending(now, keys, amend, amending_entry("resume", by=by, reason=reason, **scope.given))
+    return Amending(now, keys, amend, amending_entry("resume", by=by, reason=reason, scope=scope.given))
 
 
 def amending_of(entry: Mapping[str, Any]) -> Amending:
     """The request that a journal entry of one of these kinds records."""
+    if entry["kind"] == "swept":
+        return swept(entry)
     now, by = entry["at"], entry["by"]
     if entry["kind"] == "approval":
         key = f"approval|{entry['of_action'].removeprefix('sha256:')}"
         return answering(now, key, entry["request"], entry["verdict"], by, entry["note"])
-    scope = Scope(**{part: entry[part] for part in Scope._fields if part in entry})
+    scope = Scope(**entry["scope"])
     do = halting if entry["kind"] == "halt" else resuming
     return do(now, scope, by, entry["reason"])

@@ -171,7 +171,7 @@ class Proposal:
         put(self, "source", checked_name(source, "source") if source else "")
         put(self, "turn", turn if turn is None else checked_name(turn, "turn"))
         put(self, "tools", _lists(tools) if tools else ())
-        put(self, "prompt", prompt)
+        put(self, "prompt", prompt if prompt is None else _said(prompt))
         put(self, "_binding", None)
         put(self, "text", self._canonical())
 
@@ -240,6 +240,16 @@ class Proposal:
             known = hashlib.sha256(f"{quoted(self.tool)}{self.args_text}".encode()).hexdigest()
             object.__setattr__(self, "_binding", known)
         return known
+
+    def running(self, args: Mapping[str, Any]) -> Proposal:
+        """
+        The call that runs with *args*, where the policy has dropped some of those proposed.
+
+        What was dropped must not tell two calls apart that do the same.
+        """
+        if args is self.args:
+            return self
+        return Proposal(self.tool, args, subject=self.subject, run=self.run)
 
     def _canonical(self) -> str:
         defect = f'"defect":{quoted(self.defect)},' if self.defect else ""
@@ -346,6 +356,13 @@ def _from_model(value: object, what: str) -> tuple[str, str | None]:
     if len(value) > _LONGEST:
         return safe, f"{what} has {len(value)} characters; at most {_LONGEST} are accepted"
     return safe, None if safe == value else f"{what} has a lone surrogate: {safe!r:.80}"
+
+
+def _said(prompt: object) -> str:
+    """The user's words as a journal can keep them, so that they are remembered as they are kept."""
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt is a {type(prompt).__qualname__}; it must be a str")
+    return str(prompt) if prompt.isascii() else prompt.encode("utf-8", "backslashreplace").decode()
 
 
 def _plain(args: object) -> dict[Any, Any]:

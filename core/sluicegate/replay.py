@@ -132,6 +132,7 @@ class Course:
             "approval": self._deed,
             "halt": self._deed,
             "resume": self._deed,
+            "swept": self._deed,
         }
 
     def follow(self, number: int, entry: Entry) -> Difference | None:
@@ -296,7 +297,7 @@ class Course:
         return None
 
     def _deed(self, number: int, entry: Mapping[str, Any]) -> Difference | None:
-        """What a person did."""
+        """What a person did, or housekeeping."""
         answer = perform(amending_of(entry), self.books)
         if type(answer) is Rejected and not self._gaps:
             return Difference(number, "", f"it cannot have been recorded: {answer.problem}")

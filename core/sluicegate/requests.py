@@ -77,8 +77,9 @@ def claiming(
         told_claims(told) if told else "", ',"record":"digest"' if digest else "",
         permit if observe else "", lease, final,
     )  # fmt: skip
+    binding = (proposal.running(verdict.args) if type(verdict) is Allowed else proposal).binding
     return Claiming(
-        permit, now, lease, proposal.binding, claims, wording, not observe,
+        permit, now, lease, binding, claims, wording, not observe,
         standing, reasons, final, approval, asks,
     )  # fmt: skip
 

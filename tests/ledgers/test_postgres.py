@@ -17,7 +17,7 @@ from held_up import Gated
 from pg_ledgers import again, kept_lock, opened
 from requested import Plain, claiming, granted, noting, once, quota, settling, slot, state
 
-from sluicegate.claims import HALTS, Halts
+from sluicegate.claims import HALTS, Came, Halts
 from sluicegate.errors import LedgerError
 from sluicegate.journal import GENESIS
 from sluicegate.ledger.base import Amending, Granted, Refused, Replayed, Request, Settled
@@ -65,6 +65,15 @@ def test_what_is_only_looked_at_is_shared() -> None:
     together = Locks([deciding, amending])
     assert together.sharing == [False, False, False]
     assert together.numbers == sorted({*deciding.exclusive, *deciding.shared})
+
+
+def test_many_values_of_one_run_take_one_lock() -> None:
+    """A long result brings hundreds of values, and the server has room for 64 locks in a transaction."""
+    notes = tuple(Came(f"came|run|{n:02x}", "t", None, (f"{n:02x}",)) for n in range(256))
+    request = claiming("p", quota(1))
+    needed = Needed(settling(request, Granted(0, 1))._replace(notes=notes), "n")
+    assert len(needed.keys) == 257
+    assert len(Locks([needed]).numbers) == 3
 
 
 def test_a_halt_is_seen_by_every_decision_after_it() -> None:

@@ -160,12 +160,13 @@ def test_a_commit_that_no_standby_has_is_no_answer(server: pg_server.Server) -> 
     cancels the wait; what they had claimed here is given back when the standby is there.
     """
     ledger = PostgresLedger.at(pg_server.fresh(server.url()) + "&timeout=2")
+    other = PostgresLedger(ledger.address)
     granted(ledger, "p", quota(9))
+    granted(other, "o", quota(9))
     standby(server, "away")
     with pytest.raises(LedgerError, match="cannot be used"):
         ledger.perform(claiming("late", quota(9)))
     cancelling = threading.Thread(target=cancel_waits, args=(server, ledger.address.namespace))
-    other = PostgresLedger(ledger.address)
     cancelling.start()
     with pytest.raises(LedgerError, match="canceling wait for synchronous replication"):
         other.perform(claiming("cancelled", quota(9, key="another")))
@@ -174,7 +175,7 @@ def test_a_commit_that_no_standby_has_is_no_answer(server: pg_server.Server) -> 
     granted(ledger, "q", quota(9))
     granted(other, "r", quota(9))
     deadline = time.monotonic() + 10
-    while state(ledger) != [("quota", [0, 0, 3])]:
+    while state(ledger) != [("quota", [0, 0, 4])]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     other.close()

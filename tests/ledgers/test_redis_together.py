@@ -46,7 +46,7 @@ def test_two_processes_see_one_another_at_once(ledger: RedisLedger) -> None:
     assert isinstance(other.perform(claiming("q", once())), Refused)
     settled = other.perform(settling(request, answer))
     assert isinstance(settled, Settled)
-    assert settled.entry >> 32 == 1
+    assert settled.entry == (1 << 32) + 1
     replayed = ledger.perform(claiming("q", once()))
     assert isinstance(replayed, Replayed)
     assert json.loads(replayed.outcome)["permit"] == "p"
@@ -55,10 +55,13 @@ def test_two_processes_see_one_another_at_once(ledger: RedisLedger) -> None:
     with pytest.raises(LedgerError, match="permit id r is out already"):
         ledger.perform(claiming("r", quota(3)))
     assert {entry.writer for entry in ledger.entries()} == {ledger.writer, other.writer}
-    after = list(ledger.entries(answer.entry))
+    after = list(ledger.entries(1))
     assert after[0].seq == 1
     assert len(after) == len(record(ledger)) - 1
-    assert ledger.head() == other.head()
+    assert ledger.head() == other.head() == (len(after) + 1, after[-1].hash)
+    assert json.loads(other.body(settled.entry))["kind"] == "outcome"
+    with pytest.raises(LedgerError, match="has no entry 99 in its journal"):
+        ledger.body(99)
     other.close()
 
 

@@ -9,6 +9,7 @@ takes its arguments. `sluicegate.testing.AdapterContract` says whether it all ho
 
 from __future__ import annotations
 
+from ..context import in_a_call
 from .attempt import Attempt, No, acarry_out, arecord, carry_out, record, recorded_text
 from .shape import STEADY, Receive, Shape, jsonable
 from .surroundings import Underway, inside, own_run, underway
@@ -26,6 +27,7 @@ __all__ = [
     "acarry_out",
     "arecord",
     "carry_out",
+    "in_a_call",
     "inside",
     "jsonable",
     "own_run",

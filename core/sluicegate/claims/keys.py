@@ -16,8 +16,8 @@ class Once(NamedTuple):
     """
     At most one success of a key within *within* µs (None: ever), bound to tool and arguments.
 
-    The cell is (state, binding, since, permit, number): see ONCE for the states.
-    *repeatable* calls (read, idempotent) may run again after an unknown outcome; then
+    The cell is (state, binding, since, permit, number): see ONCE for the states. A success
+    with a *within* has a sixth field, until when it is valid. *repeatable* calls (read, idempotent) may run again after an unknown outcome; then
     the state is "again", and a sixth field keeps the permit whose outcome is unknown.
     *wait* is for how long a call may wait for the result of the same call, in µs.
     """
@@ -35,7 +35,7 @@ class Once(NamedTuple):
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
         """Follow the table; a key that another permit holds by now is left alone."""
-        return _settle_once(cell, hold, ending)
+        return _settle_once(self, cell, hold, ending)
 
 
 class Seen(NamedTuple):
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
         """Follow the table; an id that another permit holds by now is left alone."""
-        return _settle_once(cell, hold, ending)
+        return _settle_once(self, cell, hold, ending)
 
 
 class Unsettled(NamedTuple):
@@ -170,7 +170,7 @@ def _told(key: str, answer: Answer, cell: Sequence[Any]) -> str:
     )
 
 
-def _settle_once(cell: Cell, hold: Hold, ending: Ending) -> Cell:
+def _settle_once(claim: Once | Seen, cell: Cell, hold: Hold, ending: Ending) -> Cell:
     if cell is None:
         return cell
     if cell[0] == "again" and ending.late and cell[5] == hold.permit:
@@ -183,4 +183,5 @@ def _settle_once(cell: Cell, hold: Hold, ending: Ending) -> Cell:
     if state == "absent":
         return None
     permit = cell[5] if cell[0] == "again" and ending.outcome == "failed" else cell[3]
-    return (state, cell[1], cell[2], permit, ending.entry)
+    valid = (cell[2] + claim.within,) if state == "done" and claim.within is not None else ()
+    return (state, cell[1], cell[2], permit, ending.entry, *valid)

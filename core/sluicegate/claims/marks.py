@@ -163,10 +163,6 @@ class Traced(NamedTuple):
     words: str
     ask: bool
 
-    @property
-    def key(self) -> str:
-        return self.keys[0]
-
     def trace(self, cells: Sequence[Cell]) -> Refusal | None:
         """Refuse a value of which nobody can tell where it came from."""
         for form, cell in zip(self.forms, cells, strict=True):
@@ -182,9 +178,6 @@ class Traced(NamedTuple):
             )
         reason = Reason("origin", self.rule, message, "approval" if self.ask else "never")
         return Refusal(reason, ask=self.ask)
-
-    def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
-        return cell
 
 
 class Came(NamedTuple):

@@ -16,7 +16,7 @@ from ..glob import matches
 from .base import Cell, Refusal
 
 __all__ = [
-    "HALTS", "TASK", "Halts", "Met", "Narrowing", "Repeat", "Run", "Standing", "Turns", "run_key", "scope_words",
+    "HALTS", "HEARD", "TASK", "Halts", "Met", "Narrowing", "Repeat", "Run", "Standing", "Turns", "run_key", "scope_words",
 ]  # fmt: skip
 
 Met: TypeAlias = "tuple[Cell, Refusal | None]"
@@ -31,6 +31,9 @@ HALTS = "halts"
 """The key of the one cell that has all halts by people."""
 
 PARTS = ("tenant", "user", "agent", "run")
+
+HEARD = 86_400_000_000
+"""A run's cell says when it was last heard of, to so many µs: a call changes it once a day at most."""
 
 
 def run_key(run: str) -> str:
@@ -68,8 +71,9 @@ class Run(NamedTuple):
     """
     What holds for a whole run: which tools it may call at all, and whether it is over.
 
-    The cell is (since, narrowing, why it was halted or None). A run can only be
-    narrowed further. One that is not *own* is around the call's own and stays as it is.
+    The cell is (since, narrowing, why it was halted or None), and after the first day when it
+    was last heard of. A run can only be narrowed further. One that is not *own* is around
+    the call's own, and is not narrowed by it.
     """
 
     key: str
@@ -84,8 +88,12 @@ class Run(NamedTuple):
             return cell, _halted(f"run {self.run}", cell[2])
         known = [tuple(tools) for tools in cell[1]] if cell is not None else []
         added = [tools for tools in self.narrowing if tools not in known] if self.own else []
-        if cell is None or added:  # it begins with its first call, its sub-agents' included
-            cell = (at if cell is None else cell[0], (*known, *added), None)
+        if cell is None:  # it begins with its first call, its sub-agents' included
+            cell = (at, (*added,), None)
+        elif at - cell[-1 if len(cell) > 3 else 0] >= HEARD:
+            cell = (cell[0], (*known, *added), None, at)
+        elif added:
+            cell = (cell[0], (*known, *added), *cell[2:])
         refused = _outside((*known, *added), self.tool)
         if refused is None:
             return cell, None
@@ -97,8 +105,8 @@ class Run(NamedTuple):
 
     def halt(self, cell: Cell, at: int, why: str) -> Cell:
         """The cell of a run that is over."""
-        since, narrowing, _ = cell or (at, self.narrowing, None)
-        return (since, narrowing, why)
+        since, narrowing, _, *heard = cell or (at, self.narrowing, None)
+        return (since, narrowing, why, *heard)
 
 
 class Repeat(NamedTuple):

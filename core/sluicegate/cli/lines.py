@@ -24,6 +24,7 @@ STYLES: Final[Mapping[str, str]] = {
     "halt": "bold red",
     "resume": "green",
     "schema": "dim",
+    "swept": "dim",
     "prompt": "dim",
     "recalled": "dim",
     "deny": "red",
@@ -77,6 +78,8 @@ class Lines:
         if kind == "prompt":
             said = plain(str(content["text"])[:_LONGEST_PROMPT])
             return Line(at, kind, said, plain(f"run {content['root']}"), ())
+        if kind == "swept":
+            return Line(at, kind, f"{len(content['keys'])} cells that are over", "", ())
         if kind == "recalled":
             return Line(at, kind, plain(content["proposal"]["tool"]), _who(content["proposal"]), ())
         return Line(
@@ -102,7 +105,8 @@ def _by_a_person(at: int, kind: str, content: Mapping[str, Any]) -> Line:
     if kind == "approval":
         word, about, why = content["verdict"], f"request {content['request']}", content["note"]
     else:
-        parts = [f"{part} {content[part]}" for part in _PARTS if part in content]
+        scope = content["scope"]
+        parts = [f"{part} {scope[part]}" for part in _PARTS if part in scope]
         word, about, why = kind, ", ".join(parts) or "everything", content["reason"]
     return Line(at, word, plain(about), plain(f"by {content['by']}"), (plain(why),) if why else ())
 

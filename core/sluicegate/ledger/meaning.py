@@ -119,7 +119,7 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
             refusals.append(result)
             reasons.append(result.reason)
         elif type(result) is Replay:
-            if not reasons:
+            if not request.reasons and all(refusal.ask for refusal in refusals):
                 _put(books, changed)
                 books.append(at, request.wording.replayed(result.entry))
                 return Replayed(at, books.body(result.entry))
@@ -233,6 +233,8 @@ def _settle(request: Settling, books: Books, at: int) -> Answer:
     ending = Ending(request.outcome, request.used, at, entry, expires == 0)
     changed: dict[str, Cell] = {}
     for claim in request.claims:
+        if type(claim) is Traced:
+            continue  # it has only looked
         key = claim.key
         before = changed[key] if key in changed else books.cell(key)
         after = claim.settle(before, hold, ending)

@@ -166,13 +166,20 @@ class RedisLedger:
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """
-        The journal in the order of its commits, beginning after the entry with the number
-        *after*: writer's number × 2³² + seq. Raises LedgerError.
+        The journal in the order of its commits, behind its first *after* entries. Raises
+        LedgerError.
+
+        The number of an entry, as cells refer to it, is its writer's number × 2³² + its place
+        in that writer's chain.
         """
         yield from self._committer.store.entries(after)
 
+    def body(self, entry: int) -> str:
+        """The body of the journal entry with this number. Raises LedgerError."""
+        return self._committer.store.body(entry)
+
     def head(self) -> tuple[int, str]:
-        """Number and hash of the journal's last entry. Raises LedgerError."""
+        """How many entries the journal has, and the hash of the last. Raises LedgerError."""
         return self._committer.store.head()
 
     def heads(self) -> dict[str, tuple[int, str]]:

@@ -65,7 +65,7 @@ class Store:
         self._findings: Findings | None = None
         self._writing = Link(address, timeout=timeout, inspect=self._inspect)
         self._reading = Link(address, timeout=timeout, inspect=self._inspect)
-        self._books = RedisBooks(self._body, exact=exact)
+        self._books = RedisBooks(self.body, exact=exact)
         self._id = ""
         self._writer = -1  # none yet: the first commit asks for a number
         self._record = ""
@@ -248,21 +248,25 @@ class Store:
         return [Out(*permit) for permit in sorted(found)]
 
     def entries(self, after: int) -> Iterator[Entry]:
-        """The journal in the order of its commits, behind the entry with the number *after*."""
-        place = self._place(after)
-        name = self._read("HGET", self._meta, "id") or b""
-        while page := self._read("XRANGE", self._journal, str(place + 1), "+", "COUNT", PAGE):
+        """The journal in the order of its commits, behind its first *after* entries."""
+        ledger = (self._read("HGET", self._meta, "id") or b"").decode()
+        while page := self._read("XRANGE", self._journal, str(after + 1), "+", "COUNT", PAGE):
             for _, fields in page:
-                yield _entry(name.decode(), fields)
-            place = int(page[-1][0].partition(b"-")[0])
+                yield _entry(ledger, fields)
+            after = int(page[-1][0].partition(b"-")[0])
+
+    def body(self, number: int) -> str:
+        """The body of the entry with this number."""
+        place = self._read("HGET", self._index, str(number))
+        found = place and self._read("XRANGE", self._journal, place, place)
+        if not found:
+            raise LedgerError(f"{self.label} has no entry {number} in its journal (any more)")
+        return _entry("", found[0][1]).body
 
     def head(self) -> tuple[int, str]:
-        """Number and hash of the last entry."""
-        raw = self._read("HGET", self._meta, "head")
-        if raw is None:
-            return 0, GENESIS
-        number, _, last = raw.decode().partition(" ")
-        return int(number), last
+        """How many entries the journal has, and the hash of the last."""
+        count, last = self._read("HMGET", self._meta, "count", "head")
+        return (0, GENESIS) if count is None else (int(count), last.decode().partition(" ")[2])
 
     def heads(self) -> dict[str, tuple[int, str]]:
         """Number within its chain and hash of each writer's last entry, by the writer's name."""
@@ -299,24 +303,6 @@ class Store:
             if cursor == b"0":
                 break
         yield from ((name.decode(), raw) for name, raw in found.items())
-
-    def _place(self, number: int) -> int:
-        """Where in the stream the entry with this number is."""
-        if number <= 0:
-            return 0
-        place = self._read("HGET", self._index, str(number))
-        if place is None:
-            raise LedgerError(f"{self.label} has no entry with the number {number} in its journal")
-        return int(place)
-
-    def _body(self, number: int) -> str:
-        place = self._place(number)
-        found = self._read("XRANGE", self._journal, str(place), str(place))
-        if not found:
-            raise LedgerError(
-                f"{self.label} has lost entry {number} of its journal; it was removed"
-            )
-        return _entry("", found[0][1]).body
 
 
 def _name(ledger: str, writer: int) -> str:

@@ -288,7 +288,9 @@ def _breaker(rule: str, tool: str, failures: int, cooldown: int) -> Maker:
 
 def _depth(rule: str, limit: int) -> Maker:
     def make(call: Call) -> Claim | Reason | None:
-        depth = call.proposal.depth
+        proposal = call.proposal
+        known = {proposal.run, proposal.parent, proposal.root} - {None}
+        depth = max(proposal.depth, len(known) - 1)  # whatever it says: these are around it
         if depth <= limit:
             return None
         message = (
@@ -320,7 +322,8 @@ def _seen(repeatable: bool) -> Maker:
 
 def _unsettled(rule: str) -> Maker:
     def make(call: Call) -> Claim | Reason | None:
-        return Unsettled(f"unsettled|{call.proposal.action[7:]}", rule)
+        running = call.proposal.running(call.args)
+        return Unsettled(f"unsettled|{running.action[7:]}", rule)
 
     return make
 

@@ -82,7 +82,7 @@ class Memory:
 
         def make(call: Call) -> Iterator[Claim | Reason]:
             for where, name, path, origin in rules:
-                yield from _traced(where, name, at_path(call.args, path), origin, call)
+                yield from _traced(where, name, list(_given(call.args, path)), origin, call)
 
         return make
 
@@ -152,13 +152,11 @@ def _needs(rule: str, require: Require) -> Maker:
 def _done(
     root: str, step: str, paths: tuple[Path, ...], args: Mapping[str, Any], result: object
 ) -> Iterator[Note]:
-    read = _read(result)
-    values = [
-        list(_all_at(read, path[1:])) if path[0] == "result" else list(_all_at(args, path))
-        for path in paths
-    ]
-    for texts in itertools.islice(itertools.product(*values), _MOST_STEPS):
-        yield Done(_key(root, step, texts))
+    call = {"args": args, "result": _read(result)}
+    wanted = [path if path[0] == "result" else ("args", *path) for path in paths]
+    rows = _rows(call, dict.fromkeys(wanted), ())
+    for row in itertools.islice(rows, _MOST_STEPS):
+        yield Done(_key(root, step, [row[path] for path in wanted]))
 
 
 def _read(result: object) -> object:
@@ -171,19 +169,38 @@ def _read(result: object) -> object:
     return result
 
 
-def _all_at(value: Any, path: Path) -> Iterator[str]:
-    """The canonical texts of all values at *path*; a list on the way stands for its elements."""
+def _rows(value: Any, paths: Iterable[Path], at: Path) -> Iterator[dict[Path, str]]:
+    """
+    The canonical texts of what is at *paths* in *value*, which is itself at *at*.
+
+    A list on the way stands for its elements, one at a time: what is read of the same
+    element belongs together.
+    """
     if isinstance(value, (list, tuple)):
         for item in cast("Sequence[Any]", value):
-            yield from _all_at(item, path)
-    elif path:
-        if is_object(value) and path[0] in value:
-            yield from _all_at(value[path[0]], path[1:])
-    elif value is not None:
-        try:
+            yield from _rows(item, paths, at)
+        return
+    inner: dict[str, list[Path]] = {}
+    found: list[list[dict[Path, str]]] = []
+    for path in paths:
+        if path == at:
+            found.append([{path: text} for text in _text(value)])
+        else:
+            inner.setdefault(path[len(at)], []).append(path)
+    for name, beyond in inner.items():
+        known = is_object(value) and name in value
+        below = _rows(value[name], beyond, (*at, name)) if known else ()
+        found.append(list(itertools.islice(below, _MOST_STEPS)))
+    for parts in itertools.product(*found):
+        yield {path: text for part in parts for path, text in part.items()}
+
+
+def _text(value: object) -> Iterator[str]:
+    try:
+        if value is not None:
             yield freeze(value)[1]
-        except NotCanonical:
-            return
+    except NotCanonical:
+        return
 
 
 # --- labels -----------------------------------------------------------------------------------
@@ -212,8 +229,26 @@ def _labelled(rule: str, labels: tuple[str, ...]) -> Maker:
 # --- origin -----------------------------------------------------------------------------------
 
 
+def _given(value: Any, path: Path) -> Iterator[object]:
+    """
+    All values at *path*; a list on the way stands for its elements.
+
+    What stands where an object should is looked at itself: nobody knows what the tool makes of it.
+    """
+    if not path:
+        yield value
+    elif is_object(value):
+        if path[0] in value:
+            yield from _given(value[path[0]], path[1:])
+    elif isinstance(value, list):
+        for item in cast("list[Any]", value):
+            yield from _given(item, path)
+    else:
+        yield value
+
+
 def _traced(
-    rule: str, name: str, value: object, origin: OriginRule, call: Call
+    rule: str, name: str, values: list[object], origin: OriginRule, call: Call
 ) -> Iterator[Claim | Reason]:
     from ..provenance import digest, sought
 
@@ -221,7 +256,7 @@ def _traced(
     if type(root) is Reason:
         yield root
         return
-    atoms = sought(value) if value is not None else ()
+    atoms = sought(values)
     if len(atoms) > _MOST_VALUES:
         message = (
             f"{name} has {len(atoms)} values, and at most {_MOST_VALUES} can be traced to where "

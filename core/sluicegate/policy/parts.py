@@ -118,7 +118,7 @@ def _cut(value: str) -> str:
 def filled(text: str | None) -> Callable[[Call], str]:
     """A function that fills *text* from a call; without a text: the tool and all its arguments."""
     if text is None:
-        return lambda call: f"{call.proposal.tool}:{call.proposal.binding}"
+        return lambda call: f"{call.proposal.tool}:{call.proposal.running(call.args).binding}"
     pieces = parts(text)
     if len(pieces) == 2 and isinstance(pieces[0], str) and len(pieces[1]) == 1:
         return _prefixed(pieces[0], str(pieces[1][0]))

@@ -88,9 +88,9 @@ def _counting(limits: list[tuple[str, RepeatLimit]], tool: str, own: int | None)
 def _always(proposal: Proposal) -> list[Standing]:
     """Halts, and the runs that the call is made in: its own, the one around it, the outermost."""
     who, run, tool = proposal.subject, proposal.run, proposal.tool
-    if run is None:
+    if run is None and proposal.root is None:
         return [Halts(HALTS, who.tenant, who.user, who.agent, ())]
-    if run == proposal.root:
+    if run is not None and run == proposal.root == (proposal.parent or run):
         return [
             Halts(HALTS, who.tenant, who.user, who.agent, (run,)),
             Run(run_key(run), run, tool, proposal.tools, own=True),

@@ -39,8 +39,10 @@ _RELEASE: Final = "UPDATE {ns}.writers SET free = true WHERE number = %s AND seq
 _WRITTEN: Final = "SELECT hash FROM {ns}.journal WHERE number = %s"
 
 _MOVED: Final = "SG001"
-_KEPT: Final = "55P03"
-_PASSING: Final = (_MOVED, _KEPT)
+_KEPT: Final = ("55P03", "53200")
+"""A lock was not to be had in time, or there is no room for so many."""
+
+_PASSING: Final = (_MOVED, *_KEPT)
 """Errors after which the connection is as good as before: somebody else was at it."""
 
 _PAUSE: Final = 0.05
@@ -51,7 +53,7 @@ class Withdrawn(LedgerError):
 
 
 class Kept(LedgerError):
-    """Somebody else kept a lock for too long; nothing was committed."""
+    """The locks were not to be had, at least not all of them; nothing was committed."""
 
 
 class Undecided(LedgerError):
@@ -112,7 +114,7 @@ class Lane:
                     again = False
                     continue
                 told = trouble(self._address, error)
-                raise (Kept(*told.args) if error.sqlstate == _KEPT else told) from error
+                raise (Kept(*told.args) if error.sqlstate in _KEPT else told) from error
             except BaseException:
                 self._back()
                 raise

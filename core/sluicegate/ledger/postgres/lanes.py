@@ -24,14 +24,18 @@ from typing import Any, Final
 
 from ...errors import LedgerError
 from ..base import Answer, Request, Settling
+from ..meaning import keys
 from ..ticket import Ticket, answer, undoing
 from .address import Address
 from .lane import Answers, Kept, Lane, Undecided
 
 __all__ = ["Lanes"]
 
-BATCH: Final = 64
-"""So many requests at most share a transaction."""
+BATCH: Final = 48
+"""Requests share a transaction until they have so many keys: a server has room for 64 locks each."""
+
+_RETRY: Final = 1.0
+"""Seconds after which what is owed is tried again, though nobody asks for anything."""
 
 _PATIENCE: Final = 4
 """Requests that share a transaction wait for a lock for this part of their time; then each is alone."""
@@ -176,7 +180,10 @@ class Lanes:
         while True:
             with self._mutex:
                 self._idle += 1
-            first = self._queue.get()
+            try:
+                first = self._queue.get(timeout=_RETRY if self._owed else None)
+            except Empty:
+                first = None
             with self._mutex:
                 self._idle -= 1
             tickets = [] if first is None else self._take(first)
@@ -191,7 +198,8 @@ class Lanes:
         """*first*, and who waits behind it: one commit for all of them."""
         taken = [first]
         with self._mutex:
-            while len(taken) < BATCH and not first.alone:
+            room = 0 if first.alone or self._queue.empty() else BATCH - len(keys(first.request))
+            while room > 0:
                 try:
                     ticket = self._queue.get_nowait()
                 except Empty:
@@ -200,6 +208,7 @@ class Lanes:
                     self._queue.put(ticket)  # for somebody who has nothing else to do
                     break
                 taken.append(ticket)
+                room -= len(keys(ticket.request))
             self._waiting -= len(taken)
             tickets = [ticket for ticket in taken if ticket.state == "waiting"]
             for ticket in tickets:
@@ -237,7 +246,7 @@ class Lanes:
         return None
 
     def _part(self, tickets: list[Waiting]) -> None:
-        """One of them waits for a lock that somebody keeps: each for itself, so that the others need not."""
+        """Together they asked for too much: each for itself, so that only those wait who have to."""
         with self._mutex:
             for ticket in tickets:
                 ticket.alone = True
@@ -341,5 +350,6 @@ def _all(step: Callable[[Lanes], None]) -> Callable[[], None]:
     return each
 
 
-os.register_at_fork(after_in_child=_all(Lanes.in_child))
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_all(Lanes.in_child))
 atexit.register(_all(Lanes.close))

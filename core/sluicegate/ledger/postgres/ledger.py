@@ -132,4 +132,5 @@ def _in_child() -> None:
     _INHERITED.extend(reading.in_child() for reading in list(_READING))
 
 
-os.register_at_fork(after_in_child=_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_in_child)

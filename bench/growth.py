@@ -1,0 +1,140 @@
+"""Rows of what grows: a decision beside a long journal, an import, an installation."""
+
+from __future__ import annotations
+
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from row import Row, folder, timed
+from scene import POLICY, proposal, spend
+
+from sluicegate import Gate
+from sluicegate.ledger import MemoryLedger
+from sluicegate.ledger.base import Noting
+
+
+def growth(quick: bool) -> Iterator[Row]:
+    """Decisions on a ledger with 10⁶ entries and 10⁵ live keys, beside an empty one, alternating."""
+    entries, keys = (100_000, 10_000) if quick else (1_000_000, 100_000)
+    full, empty = Gate(POLICY, "memory:"), Gate(POLICY, "memory:")
+    fill_memory(full, entries, keys)
+    yield compared("memory", full, empty, 2_000, entries, keys)
+    with folder() as where:
+        paths = [where / "full.db", where / "empty.db"]
+        fill_file(paths[0], entries, keys)
+        full, empty = (Gate(POLICY, f"sqlite:///{path}") for path in paths)
+        yield compared("SQLite", full, empty, 200 if quick else 1_000, entries, keys)
+        full.close()
+        empty.close()
+
+
+def compared(name: str, full: Gate, empty: Gate, count: int, entries: int, keys: int) -> Row:
+    for number in range(50):
+        spend(full, proposal(number, "warm"))
+        spend(empty, proposal(number, "warm"))
+    large, small = [], []
+    for number in range(count):
+        given = proposal(number, "new")
+        large.append(timed(lambda given=given: spend(full, given)))
+        small.append(timed(lambda given=given: spend(empty, given)))
+    ours, floor = statistics.median(large), statistics.median(small)
+    return Row(
+        f"growth, {name}: {entries:,} entries, {keys:,} keys",
+        ours,
+        "µs",
+        floor,
+        "empty ledger",
+        "≤ 1.2 ×",
+        ours <= 1.2 * floor,
+    )
+
+
+def fill_memory(gate: Gate, entries: int, keys: int) -> None:
+    ledger = gate.ledger
+    if not isinstance(ledger, MemoryLedger):
+        raise TypeError("only a memory ledger is filled like this")
+    for number in range(keys // 2):  # a call leaves two keys: its own and its call id
+        spend(gate, proposal(number, "old"))
+    rest = '"filler":"' + "x" * 400 + '"}'
+    for _ in range(entries - len(list(ledger.entries()))):
+        ledger.perform(Noting(1, rest))
+
+
+def fill_file(path: Path, entries: int, keys: int) -> None:
+    """Copy the rows of some real calls many times: hashes do not matter for how long a decision takes."""
+    gate = Gate(POLICY, f"sqlite:///{path}")
+    for number in range(100):
+        spend(gate, proposal(number, "old"))
+    head = gate.journal.head()[0]
+    gate.close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+        "INSERT INTO journal (seq, prev, hash, body) "
+        "SELECT ? - i, prev, hash, body FROM n JOIN journal j ON j.seq = 2 + i % ?",
+        (entries - head, 0, head - 2),
+    )
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+        "INSERT INTO cells (key, cell) SELECT 'once|\"acme\"|refund:' || hex(randomblob(8)), "
+        "'[\"done\",\"' || hex(randomblob(32)) || '\",1767225600000000,\"' || hex(randomblob(16)) || '\",5]' FROM n",
+        (keys,),
+    )
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def footprint(quick: bool) -> Iterator[Row]:
+    """What importing costs, and how large the base install is."""
+    runs = 5 if quick else 15
+    ours, floor = [], []
+    for _ in range(runs):
+        ours.append(importing("sluicegate"))
+        floor.append(importing("pydantic, sqlite3, json"))
+    mine, theirs = statistics.median(ours), statistics.median(floor)
+    yield Row(
+        "import sluicegate",
+        mine,
+        "ms",
+        theirs,
+        "import pydantic, sqlite3, json",
+        "≤ 120 ms",
+        mine <= 120,
+    )
+    size = installed_size()
+    if size is not None:
+        yield Row(
+            "base install",
+            size,
+            "MB",
+            None,
+            "",
+            "≤ 65 MB",
+            size <= 65,
+            "pip install . in a new environment",
+        )
+
+
+def importing(names: str) -> float:
+    code = f"import time; t = time.perf_counter(); import {names}; print((time.perf_counter() - t) * 1000)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def installed_size() -> float | None:
+    """The size of all that `pip install .` brings along, as it lies on the disk after a first import."""
+    with tempfile.TemporaryDirectory() as where:
+        root = Path(__file__).parent.parent
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", where, str(root)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode:
+            return None
+        return sum(f.stat().st_size for f in Path(where).rglob("*") if f.is_file()) / 1e6
