@@ -17,9 +17,10 @@ from held_up import Gated
 from pg_ledgers import again, kept_lock, opened
 from requested import Plain, claiming, granted, noting, once, quota, settling, slot, state
 
-from sluicegate.claims import HALTS, Came, Halts
+from sluicegate.claims import HALTS, Came, Halts, Run
+from sluicegate.claims.standing import run_key
 from sluicegate.errors import LedgerError
-from sluicegate.journal import GENESIS
+from sluicegate.journal import GENESIS, Journal
 from sluicegate.ledger.base import Amending, Granted, Refused, Replayed, Request, Settled
 from sluicegate.ledger.postgres import PostgresLedger
 from sluicegate.ledger.postgres.locks import Locks, Needed, kept, restored
@@ -65,6 +66,14 @@ def test_what_is_only_looked_at_is_shared() -> None:
     together = Locks([deciding, amending])
     assert together.sharing == [False, False, False]
     assert together.numbers == sorted({*deciding.exclusive, *deciding.shared})
+
+
+def test_a_sub_agent_may_be_the_first_of_a_run() -> None:
+    """The run around a call is looked at and may be changed by it: it is not locked in share mode."""
+    around = Run(run_key("r"), "r", "t", (), own=False)
+    with opened() as ledger:
+        answer = ledger.perform(claiming("p", quota(1))._replace(standing=(around,)))
+        assert isinstance(answer, Granted)
 
 
 def test_many_values_of_one_run_take_one_lock() -> None:
@@ -202,6 +211,8 @@ def test_an_entry_on_its_way_holds_readers_up_and_nobody_else() -> None:
             ledger.perform(noting())
             assert len(list(ledger.entries())) == 1
             assert ledger.head()[0] == 1
+            assert Journal(ledger).verify() is None
+            assert [seq for seq, _ in ledger.heads().values()] == [1]
             slow.execute("COMMIT")
         assert next(entry.hash for entry in ledger.entries(1)) == "h"
         assert len(list(ledger.entries(1))) == 3
@@ -235,6 +246,25 @@ def test_a_reader_that_reads_on_misses_nothing() -> None:
             place = end
         assert len(seen) == 200
         assert seen == [entry.hash for entry in two.entries()]
+
+
+def test_a_journal_that_lost_its_end_is_noticed() -> None:
+    """Writers know how far they came: an entry that was removed is missed, the last one too."""
+    with opened("&connections=1") as ledger:
+        for _ in range(3):
+            ledger.perform(noting())
+        assert Journal(ledger).verify() is None
+        name = ledger.address.namespace
+        remove = f"DELETE FROM {name}.journal WHERE position = 3 RETURNING position, number, prev, hash, body"
+        (row,) = pg_server.execute(pg_server.shared(), remove)
+        broken = Journal(ledger).verify()
+        assert broken is not None
+        assert "entry 3" in broken.problem
+        values = ", ".join(f"$${value}$$" for value in row)
+        pg_server.execute(
+            pg_server.shared(),
+            f"INSERT INTO {name}.journal OVERRIDING SYSTEM VALUE VALUES ({values})",
+        )
 
 
 def test_a_chain_that_somebody_else_goes_on_with_is_left() -> None:

@@ -88,6 +88,22 @@ class Load:
         time.sleep(0.01)
 
 
+def assert_nothing_lost(ledger: PostgresLedger, load: Load) -> None:
+    """What was told is on record, once, and the budget has exactly what is on record."""
+    told = record(ledger)
+    granted_ever = {e["permit"] for e in told if e["kind"] == "decision" and "permit" in e}
+    undone = {e["permit"] for e in told if "error" in e}
+    succeeded = {e["permit"] for e in told if e["kind"] == "outcome" and "error" not in e}
+    assert set(load.granted.values()) <= granted_ever
+    assert not undone & set(load.granted.values()), "what somebody was told is not taken back"
+    assert load.settled <= succeeded
+    assert max(Counter(e["permit"] for e in told if e["kind"] == "outcome").values()) == 1
+    open_permits = {out.permit for out in ledger.out()} - {"last"}
+    assert granted_ever == undone | succeeded | open_permits | {"last"}
+    assert dict(state(ledger))["quota"][1:] == [len(succeeded), len(open_permits)]
+    assert len(succeeded) + len(open_permits) <= LIMIT
+
+
 def test_a_server_killed_under_load_loses_no_answer(server: pg_server.Server) -> None:
     """
     Killed three times while threads and tasks claim and settle: whoever was told yes is on record,
@@ -119,18 +135,7 @@ def test_a_server_killed_under_load_loses_no_answer(server: pg_server.Server) ->
     granted(ledger, "last", quota(10**9, key="another"))  # and what is owed is paid before
     assert load.errors
     assert load.slowest < 2 * 2 + 0.5, "two requests, of two seconds each at most"
-    told = record(ledger)
-    granted_ever = {e["permit"] for e in told if e["kind"] == "decision" and "permit" in e}
-    undone = {e["permit"] for e in told if "error" in e}
-    succeeded = {e["permit"] for e in told if e["kind"] == "outcome" and "error" not in e}
-    assert set(load.granted.values()) <= granted_ever
-    assert not undone & set(load.granted.values()), "what somebody was told is not taken back"
-    assert load.settled <= succeeded
-    assert max(Counter(e["permit"] for e in told if e["kind"] == "outcome").values()) == 1
-    open_permits = {out.permit for out in ledger.out()} - {"last"}
-    assert granted_ever == undone | succeeded | open_permits | {"last"}
-    assert dict(state(ledger))["quota"][1:] == [len(succeeded), len(open_permits)]
-    assert len(succeeded) + len(open_permits) <= LIMIT
+    assert_nothing_lost(ledger, load)
     ledger.close()
     with closing(again(ledger)) as last:
         assert_whole(last)

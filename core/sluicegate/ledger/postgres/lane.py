@@ -47,6 +47,9 @@ _PASSING: Final = (_MOVED, *_KEPT)
 
 _PAUSE: Final = 0.05
 
+_FIRST: Final = 0.9
+"""Of the time that is left: a lock is given up that much earlier, so that the server can say so."""
+
 
 class Withdrawn(LedgerError):
     """Nobody waits for the answers any more, so nothing was committed."""
@@ -133,7 +136,7 @@ class Lane:
         line.until = until
         (found,) = line.rows(
             self._say[_BEGIN],
-            max(1, int(min(patience, until - time.monotonic()) * 1000)),
+            max(1, int(min(patience, _FIRST * (until - time.monotonic())) * 1000)),
             max(1, int(self._address.timeout * 1000)),
             self._durable,
             locks.numbers,

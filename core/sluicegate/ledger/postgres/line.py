@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import select
 import time
 from collections.abc import Generator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
+from psycopg.waiting import Ready, Wait
 
 from ...errors import LedgerError
 from .address import Address
@@ -20,12 +22,37 @@ from .statement import Statement
 
 __all__ = ["Late", "Line", "connected", "trouble"]
 
-_LOOK: Final = 0.02
-"""Seconds between two looks at the time while the server is silent."""
-
 _OLDEST: Final = 130_000
 
 _T = TypeVar("_T")
+
+
+_READ, _WRITE = int(Wait.R), int(Wait.W)
+_FOREVER: Final = 1e6
+
+
+def _ready(socket: int, wanted: int, seconds: float) -> Ready | None:
+    """What the socket is ready for, of what is *wanted*; None if it is for nothing in time."""
+    seconds = min(seconds, _FOREVER)
+    if not hasattr(select, "poll"):  # Windows, where no descriptor is too large for it
+        given = [socket] if wanted & _READ else [], [socket] if wanted & _WRITE else []
+        read, written, _ = select.select(*given, [], seconds)
+        found = (_READ if read else 0) | (_WRITE if written else 0)
+        return Ready(found) if found else None
+    poll = select.poll()
+    poll.register(
+        socket,
+        (select.POLLIN if wanted & _READ else 0) | (select.POLLOUT if wanted & _WRITE else 0),
+    )
+    events = poll.poll(seconds * 1000)
+    if not events:
+        return None
+    event = events[0][1]
+    if event & ~(select.POLLIN | select.POLLOUT):
+        return Ready(wanted)  # it is lost: let libpq find out how
+    return Ready(
+        (_READ if event & select.POLLIN else 0) | (_WRITE if event & select.POLLOUT else 0)
+    )
 
 
 class Late(psycopg.OperationalError):
@@ -45,15 +72,17 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
     """The last warning of the server, such as that a commit was not replicated as it should be."""
 
     def wait(self, gen: Generator[Any, Any, _T], *args: Any, **more: Any) -> _T:
-        """Raises Late; the line is of no use afterwards."""
-        return super().wait(self._bounded(gen), _LOOK)
+        """
+        Carry *gen* on as the server answers. psycopg's own has no end in all of its releases.
 
-    def _bounded(self, gen: Generator[Any, Any, _T]) -> Generator[Any, Any, _T]:
+        Raises Late; the line is of no use afterwards.
+        """
         try:
             wanted = next(gen)
             while True:
-                ready = yield wanted
-                if not ready and time.monotonic() > self.until:
+                left = self.until - time.monotonic()
+                ready = _ready(self.pgconn.socket, wanted, max(0.0, left))
+                if not ready:
                     raise Late("the server did not answer in time")
                 wanted = gen.send(ready)
         except StopIteration as end:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from ...claims import Barrier, Halts, Needs, Run, Traced
+from ...claims import Barrier, Halts, Needs, Traced
 from ...errors import LedgerError
 from ..base import Claiming, Request, Settling
 from ..meaning import keys
@@ -102,13 +102,12 @@ def _only_looked_at(request: Request) -> frozenset[str]:
     looking: set[str] = set()
     changing: set[str] = set()
     for standing in request.standing:
-        looks = type(standing) is Halts or (type(standing) is Run and not standing.own)
-        (looking if looks else changing).add(standing.key)
+        (looking if type(standing) is Halts else changing).add(standing.key)
     for claim in request.claims:
-        if type(claim) is Traced:
+        if isinstance(claim, Traced):
             looking.update(claim.keys)
         else:
-            looks = type(claim) is Needs or type(claim) is Barrier
+            looks = isinstance(claim, (Needs, Barrier))
             (looking if looks else changing).add(claim.key)
     return frozenset(looking - changing)
 

@@ -40,7 +40,18 @@ WHERE j.position > %s AND j.position <= %s ORDER BY j.position LIMIT %s
 _HEAD: Final = """
 SELECT position, hash FROM {ns}.journal WHERE position <= %s ORDER BY position DESC LIMIT 1
 """
-_HEADS: Final = "SELECT name, seq, hash FROM {ns}.writers WHERE seq > 0 ORDER BY number"
+# What a writer says of itself, unless readers cannot see that entry yet: then the last that they can.
+_HEADS: Final = """
+SELECT w.name, coalesce(seen.seq, w.seq), coalesce(seen.hash, w.hash)
+FROM {ns}.writers w
+LEFT JOIN {ns}.journal j ON j.number = (w.number::bigint << 32) + w.seq AND j.position > %s
+LEFT JOIN LATERAL (
+    SELECT b.number & 4294967295 AS seq, b.hash FROM {ns}.journal b
+    WHERE b.number > w.number::bigint << 32 AND b.number < j.number AND b.position <= %s
+    ORDER BY b.number DESC LIMIT 1
+) seen ON true
+WHERE w.seq > 0 AND (j.number IS NULL OR seen.seq IS NOT NULL) ORDER BY w.number
+"""
 _FLOOR: Final = "SELECT coalesce(max(floor), 0) FROM {ns}.writers"
 
 
@@ -52,6 +63,7 @@ class Reading:
         self._guard = Lock()
         self._line: Line | None = None
         self._closed = False
+        self._end = 0
         name = identifier(address.namespace)
         said = (_CELL, _CELLS, _OUT, _BODY, _SETTLED, _ENTRIES, _HEAD, _HEADS, _FLOOR)
         self._say = {text: Statement(text, ns=name) for text in said}
@@ -83,23 +95,22 @@ class Reading:
     def entries(self, after: int) -> Iterator[Entry]:
         """The journal behind the position *after*, as far as it is complete."""
         while True:
-            ((end,),) = self._rows(_SETTLED)
+            end = self._complete()
             while found := self._rows(_ENTRIES, after, end, PAGE):
                 yield from (Entry(*row[1:]) for row in found)
                 after = found[-1][0]
-            ((now,),) = self._rows(_SETTLED)
-            if now == end:
+            if self._complete() == end:
                 return
 
     def head(self) -> tuple[int, str]:
         """Position and hash of the last entry."""
-        ((end,),) = self._rows(_SETTLED)
-        found = self._rows(_HEAD, end)
+        found = self._rows(_HEAD, self._complete())
         return (found[0][0], found[0][1]) if found else (0, GENESIS)
 
     def heads(self) -> dict[str, tuple[int, str]]:
-        """By writer: how many entries it has made, and the hash of the last."""
-        return {name: (seq, last) for name, seq, last in self._rows(_HEADS)}
+        """By writer: number and hash of its last entry, as far as the journal is complete."""
+        end = self._complete()
+        return {name: (seq, last) for name, seq, last in self._rows(_HEADS, end, end)}
 
     def floor(self) -> int:
         """The latest time that any writer has seen."""
@@ -119,6 +130,12 @@ class Reading:
         return line
 
     # --- below ---
+
+    def _complete(self) -> int:
+        """The position up to which the journal is complete: once it is, it stays so."""
+        ((end,),) = self._rows(_SETTLED)
+        self._end = max(self._end, end)
+        return self._end
 
     def _rows(self, text: str, *given: Any) -> list[tuple[Any, ...]]:
         if not self._guard.acquire(timeout=self._address.timeout):

@@ -62,8 +62,12 @@ CREATE FUNCTION {ns}.hold(
     OUT now bigint, OUT since bigint, OUT state text, OUT known text
 ) LANGUAGE plpgsql VOLATILE AS $body$
 BEGIN
+    -- Plans are made once per session, when the tables may be small: they must not go by that.
     PERFORM set_config('lock_timeout', patience::text, true),
-            set_config('idle_in_transaction_session_timeout', rest::text, true);
+            set_config('idle_in_transaction_session_timeout', rest::text, true),
+            set_config('plan_cache_mode', 'force_generic_plan', true),
+            set_config('enable_seqscan', 'off', true),
+            set_config('enable_bitmapscan', 'off', true);
     IF NOT durable THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     ELSIF current_setting('synchronous_commit') = 'off' THEN

@@ -1,0 +1,40 @@
+"""The servers that docs/ledgers.md and examples/compose.yaml start are fit for a durable ledger."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pg_server
+import pytest
+import yaml
+from pg_ledgers import opened
+from requested import granted, quota
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTING = re.compile(r"-c ?(\w+)=(\w+)")
+
+
+def in_compose() -> str:
+    """The command of the compose file."""
+    compose = yaml.safe_load((ROOT / "examples/compose.yaml").read_text("utf-8"))
+    return " ".join(compose["services"]["postgres"]["command"])
+
+
+def in_docs() -> str:
+    """The plain command of the page."""
+    text = (ROOT / "docs/ledgers.md").read_text("utf-8").replace("\\\n", " ")
+    [line] = re.findall(r"^pg_ctl .*$", text, re.MULTILINE)
+    return str(line)
+
+
+@pytest.mark.skipif("SLUICEGATE_TEST_POSTGRES" in pg_server.os.environ, reason="no server of ours")
+def test_the_server_that_is_shown_is_durable() -> None:
+    """With the settings of both, which are the same, a ledger of the default durability opens and grants."""
+    given, same = dict(SETTING.findall(in_compose())), dict(SETTING.findall(in_docs()))
+    assert given == same
+    assert given["fsync"] == given["full_page_writes"] == "on"
+    server = pg_server.Server(**given).start()
+    with opened(url=server.url()) as ledger:
+        granted(ledger, "p", quota(1))
+    server.remove()
