@@ -46,7 +46,7 @@ def test_two_processes_see_one_another_at_once(ledger: RedisLedger) -> None:
     assert isinstance(other.perform(claiming("q", once())), Refused)
     settled = other.perform(settling(request, answer))
     assert isinstance(settled, Settled)
-    assert settled.entry == (1 << 32) + 1
+    assert settled.entry == (1 << 32) + 2
     replayed = ledger.perform(claiming("q", once()))
     assert isinstance(replayed, Replayed)
     assert json.loads(replayed.outcome)["permit"] == "p"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import LedgerError
 from .base import Ledger
 from .memory import MemoryLedger
+from .url import unambiguous
 
 if TYPE_CHECKING:
     from .sqlite import SqliteLedger
@@ -39,14 +40,15 @@ def open_ledger(url: str) -> Ledger:
         _installed("redis", "redis")
         from .redis import RedisLedger
 
-        return RedisLedger.at(url)
+        return RedisLedger.at(unambiguous(url))
     if scheme in _POSTGRES:
         _installed("psycopg", "postgres")
         from .postgres import PostgresLedger
 
-        return PostgresLedger.at(url)
+        return PostgresLedger.at(unambiguous(url))
+    named = f" for {scheme!r:.20}" if url.startswith(f"{scheme}://") else ""
     raise LedgerError(
-        f"no ledger is known for {scheme!r:.20}; write memory:, sqlite:///path/to/file.db, "
+        f"no ledger is known{named}; write memory:, sqlite:///path/to/file.db, "
         "redis://host:6379/0 or postgresql://host/database"
     )
 

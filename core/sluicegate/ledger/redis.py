@@ -12,21 +12,13 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from ..claims import Cell
 from ..errors import LedgerError
-
-try:
-    from .redis_committer import Committer
-except ModuleNotFoundError as error:
-    if error.name not in ("redis", "hiredis"):
-        raise
-    raise LedgerError(
-        "a ledger on Redis needs the extra `redis`: pip install 'sluicegate[redis]'"
-    ) from error
-
 from ..journal import Entry
 from .base import Answer, Out, Request
+from .redis_committer import Committer
 from .redis_inspect import Durability
 from .redis_link import Address
 from .redis_store import Store
+from .url import unambiguous
 
 __all__ = ["Durability", "RedisLedger"]
 
@@ -96,7 +88,7 @@ class RedisLedger:
 
         Raises LedgerError.
         """
-        place, _, query = url.partition("?")
+        place, _, query = unambiguous(url).partition("?")
         options: dict[str, Any] = {}
         passed: list[tuple[str, str]] = []
         for name, value in parse_qsl(query, keep_blank_values=True):
@@ -193,7 +185,7 @@ class RedisLedger:
 
 def _address(url: str, namespace: str) -> Address:
     """Where *url* leads. Its password may hold anything, so no error quotes it."""
-    label = _label(url)
+    label = _label(unambiguous(url))
     if url.partition("://")[0] not in ("redis", "rediss", "unix"):
         raise LedgerError(f"{label} is no address of a Redis server; {_FORMS}")
     return Address(url, f"the ledger {namespace!r} at {label}", namespace, {})
@@ -210,7 +202,7 @@ def _label(url: str) -> str:
         place = f"{parts.hostname}{port}{parts.path}"
     except ValueError:
         return f"{scheme[:10]}://…"
-    if scheme not in ("redis", "rediss") or parts.hostname is None or "@" in parts.path:
+    if scheme not in ("redis", "rediss") or parts.hostname is None:
         return f"{scheme[:10]}://…"
     return f"{scheme}://{place}"
 

@@ -37,8 +37,11 @@ TOLERANCE: Final = 1_000_000
 LEASE: Final = 20_000
 """A turn lasts so many µs, or four exchanges, whichever is longer; half a second at most."""
 
-POLL: Final = 300
-"""So many µs at most between two looks at whether the turn of another process is over."""
+POLL: Final = 60
+"""
+So many µs between two looks at whether the turn of another process is over, or as long as an
+exchange takes: the more wait, the longer it takes.
+"""
 
 PAGE: Final = 256
 """So many entries are read at once: the server does nothing else meanwhile."""
@@ -161,7 +164,7 @@ class Store:
         broken = self._writing.broken
         status, *rest = self._send(arguments, deadline)
         while status == b"wait" and time.monotonic() < deadline:
-            time.sleep(min(rest[0], POLL) / 1e6)
+            time.sleep(min(rest[0], max(POLL, self._exchange)) / 1e6)
             status, *rest = self._send(arguments, deadline)
         if status not in (b"ok", b"moved") and self._writing.broken == broken:
             self._pending.pop(draft.record, None)  # it was refused, and no copy is on its way

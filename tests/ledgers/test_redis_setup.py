@@ -1,0 +1,58 @@
+"""The servers that docs/ledgers.md and examples/compose.yaml start are fit for a durable ledger."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import yaml
+from redis_server import Server, startable
+from requested import granted, quota
+
+from sluicegate.ledger import open_ledger
+from sluicegate.ledger.redis import RedisLedger
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "a b/c#d"
+
+
+def settings(words: list[str]) -> dict[str, str]:
+    """The settings of a command line, without the place that it serves."""
+    assert words[0] == "valkey-server"
+    found = dict(zip(words[1::2], words[2::2], strict=True))
+    given = {name.removeprefix("--"): text for name, text in found.items()}
+    return {name: text for name, text in given.items() if name not in ("port", "bind", "dir")}
+
+
+def in_compose() -> list[str]:
+    """The command of the compose file, with a password that needs quoting."""
+    compose = yaml.safe_load((ROOT / "examples/compose.yaml").read_text("utf-8"))
+    words: list[str] = compose["services"]["valkey"]["command"]
+    return [re.sub(r"\$\{VALKEY_PASSWORD:.*\}", PASSWORD, word) for word in words]
+
+
+def in_docs() -> list[str]:
+    """The plain command of the page."""
+    text = (ROOT / "docs/ledgers.md").read_text("utf-8").replace("\\\n", " ")
+    [line] = re.findall(r"^valkey-server .*$", text, re.MULTILINE)
+    return shlex.split(line)
+
+
+@pytest.mark.skipif(not startable(), reason="no server by pip for this machine")
+@pytest.mark.parametrize("words", [in_compose, in_docs], ids=["compose", "docs"])
+def test_the_server_that_is_shown_is_durable(words: object) -> None:
+    """Copied as it stands, it is accepted by a ledger that demands to lose nothing with the power."""
+    assert callable(words)
+    given = settings(words())
+    server = Server(**given)
+    secret = quote(given.get("requirepass", ""), safe="")
+    place = server.url.replace("redis://", f"redis://:{secret}@" if secret else "redis://")
+    ledger = open_ledger(f"{place}?require_durable=yes&timeout=2")
+    assert isinstance(ledger, RedisLedger)
+    assert ledger.durability == "power"
+    granted(ledger, "p", quota(1))
+    ledger.close()
+    server.remove()
