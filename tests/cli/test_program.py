@@ -142,7 +142,10 @@ def test_a_reader_may_stop_early(desk: Path) -> None:
 
 def test_follow_goes_on_with_what_is_decided_meanwhile(desk: Path) -> None:
     """A second process decides while the first one watches; Ctrl-C is a fine end."""
-    command = [*PROGRAM, "journal", "tail", "-n", "1", "--follow", "--json"]
+    # A shell that starts a test run in the background lets it ignore Ctrl-C.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [*PROGRAM[:2], heard + PROGRAM[2]]
+    command += ["journal", "tail", "-n", "1", "--follow", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as child:
         assert child.stdout is not None
         assert json.loads(child.stdout.readline())["seq"] == 9

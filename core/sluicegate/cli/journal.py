@@ -54,20 +54,27 @@ def tail(
 
 
 def _tail(journal: Journal, count: int, *, follow: bool, as_json: bool) -> None:
-    out, lines, seen = screen(), Lines(), 0
-    last, _ = journal.head()
-    first = max(0, last - count)
-    for entry in journal.after(max(0, first - _LOOK_BACK)):
-        seen = entry.seq
+    out, lines = screen(), Lines()
+    shown: dict[str, int] = {}  # by writer: a place in the journal is not a number in a chain
+
+    def tell(entry: Entry, *, quiet: bool = False) -> None:
+        if entry.seq <= shown.get(entry.writer, 0):
+            return
+        shown[entry.writer] = entry.seq
         line = None if as_json else lines.read(entry)
-        if seen > first:
+        if not quiet:
             _emit(out, entry) if line is None else show(out, line)
-    seen = max(seen, first)
+
+    seen, _ = journal.head()
+    found = list(journal.after(max(0, seen - count - _LOOK_BACK)))
+    for place, entry in enumerate(found):
+        tell(entry, quiet=place < len(found) - count)
     while follow:
         time.sleep(_POLL_SECONDS)
+        end, _ = journal.head()
         for entry in journal.after(seen):
-            seen = entry.seq
-            _emit(out, entry) if as_json else show(out, lines.read(entry))
+            tell(entry)
+        seen = end
 
 
 def _emit(out: Console, entry: Entry) -> None:
