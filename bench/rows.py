@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from embedded import memory, processes, sqlite, threads
-from fleet import postgres_rows, redis_rows
 from growth import footprint, growth
+from networked import postgres_rows, redis_rows
 from row import Row
 from sizes import sizes
 

@@ -26,6 +26,7 @@ from .past import NotKept, Past
 from .people import Scope, answering, halting, resuming
 from .plugins import Plugins
 from .proposal import Subject, checked_name
+from .requests import REQUEST
 
 __all__ = ["Asking", "Desk", "Halted", "UnknownOutcome"]
 
@@ -103,14 +104,15 @@ class Desk:
     def answer(self, request: str, word: Literal["approve", "reject"], by: str, note: str) -> None:
         """Say yes or no. Raises PermitError if there is nothing to answer (any more)."""
         checked_name(by, "by")
-        found = list(self._ledger.cells(f"approval|{request.partition('.')[0]}"))
-        key = next((key for key, cell in found if cell[1] == request), None)
-        if key is None:
-            if found:  # the same call was asked for anew
-                key = found[0][0]
-            else:
-                waiting = ", ".join(asking.id for asking in self.pending()[:10]) or "none"
-                raise PermitError(f"there is no request {request!r:.80}; waiting are: {waiting}")
+        if note != "":
+            checked_name(note, "note")
+        action = checked_name(request, "the request").partition(".")[0]
+        found = list(self._ledger.cells(f"approval|{action}")) if len(action) == REQUEST else []
+        if not found:
+            waiting = ", ".join(asking.id for asking in self.pending()[:10]) or "none"
+            raise PermitError(f"there is no request {request!r:.80}; waiting are: {waiting}")
+        # of the same call, or as it was asked for anew
+        key = next((key for key, cell in found if cell[1] == request), found[0][0])
         self._amend(answering(self._flow.now(), key, request, word, by, note))
 
     def _asking(self, cell: Any, now: int) -> Asking:
@@ -187,12 +189,12 @@ class Desk:
 
     def halt(self, scope: Scope, by: str, reason: str) -> None:
         """Stop everything that *scope* is about, before its next decision in any process."""
-        _named(scope, by)
+        _named(scope, by, reason)
         self._amend(halting(self._flow.now(), scope, by, reason))
 
     def resume(self, scope: Scope, by: str, reason: str) -> None:
         """Take back a halt with exactly this scope. Raises PermitError if there is none."""
-        _named(scope, by)
+        _named(scope, by, reason)
         self._amend(resuming(self._flow.now(), scope, by, reason))
 
     def halts(self) -> list[Halted]:
@@ -231,7 +233,9 @@ def _said(content: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _named(scope: Scope, by: str) -> None:
+def _named(scope: Scope, by: str, reason: str) -> None:
     checked_name(by, "by")
+    if reason != "":
+        checked_name(reason, "reason")
     for part, value in scope.given.items():
         checked_name(value, part)

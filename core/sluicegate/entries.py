@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final, NamedTuple, cast, get_args
 
@@ -196,9 +197,13 @@ def _reason(reason: Reason) -> str:
 
 
 def _error(error: BaseException | str, digest: bool) -> str:
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    if digest:  # a message can have anything in it
-        text = "an error" if isinstance(error, str) else type(error).__name__
+    if isinstance(error, str):
+        text = "an error" if digest else error
+    else:
+        text = type(error).__name__
+        if not digest:  # a message can have anything in it
+            with suppress(Exception):  # and an error need not have one
+                text = f"{text}: {error}"
     return quoted(_printable(text[:1000]))
 
 

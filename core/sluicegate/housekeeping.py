@@ -54,7 +54,10 @@ def over(key: str, cell: Sequence[Any], run: Cell, at: int, keep: Keep) -> bool:
     *run* is the cell of the run that the key belongs to (`run_of`), if it belongs to one.
     """
     rule = _RULES.get(family(key))
-    return rule is not None and rule(key, cell, run, at - MARGIN, keep)
+    try:
+        return rule is not None and rule(key, cell, run, at - MARGIN, keep)
+    except (TypeError, IndexError):
+        return False  # a plugin's own kind of cell, under a key that is none of its own: it stays
 
 
 def run_of(key: str) -> str | None:
@@ -92,9 +95,7 @@ def swept_one_by_one(entry: Mapping[str, Any]) -> Iterator[Amending]:
         yield swept({**entry, "keys": [key]})
 
 
-def _removing(
-    now: int, keys: Sequence[str], keep: Keep, entry: str, *, missing: bool
-) -> Amending:
+def _removing(now: int, keys: Sequence[str], keep: Keep, entry: str, *, missing: bool) -> Amending:
     owners = [run_of(key) for key in keys]
     looks = tuple(sorted({run_key(owner) for owner in owners if owner is not None} - {*keys}))
     names = (*looks, *keys)

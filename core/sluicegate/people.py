@@ -96,7 +96,9 @@ def resuming(now: int, scope: Scope, by: str, reason: str) -> Amending:
         return after
 
     keys = (HALTS,) if run is None else (HALTS, run)
-    return Amending(now, keys, amend, amending_entry("resume", by=by, reason=reason, scope=scope.given))
+    return Amending(
+        now, keys, amend, amending_entry("resume", by=by, reason=reason, scope=scope.given)
+    )
 
 
 def amending_of(entry: Mapping[str, Any]) -> Amending:

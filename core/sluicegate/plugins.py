@@ -9,6 +9,7 @@ plugin that fails is a refusal. With no plugins a decision never comes here.
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -18,8 +19,9 @@ import pluggy
 
 from . import hookspec as specs
 from .canonical import FrozenDict, NotCanonical, freeze, is_object
-from .claims import Approval, Claim
+from .claims import Approval, Claim, Hold, Quota, Traced
 from .decision import Permit, Reason
+from .entries import claims_of, told_claims
 from .errors import PluginError
 from .hookspec import Objection
 from .outcome import Failed, Outcome, Succeeded, Unknown
@@ -29,6 +31,8 @@ __all__ = ["Objections", "PluginSource", "Plugins"]
 
 _log: Final = logging.getLogger("sluicegate")
 _CLAIMS: Final = get_args(Claim)
+_LONGEST: Final = 10_000
+_TRIAL: Final = Hold("a trial", 0, 1, "")
 _HOOKS: Final = tuple(name for name in vars(specs) if name.startswith("sluicegate_"))
 
 PluginSource: TypeAlias = "Mapping[str, object] | Iterable[object]"
@@ -68,7 +72,10 @@ class Plugins:
                 raise PluginError(
                     f"{name}: sluicegate_facts gave a {type(facts).__qualname__}, not a mapping"
                 )
-            found[name] = dict(cast("Mapping[str, object]", facts))
+            try:
+                found[name] = dict(cast("Mapping[str, object]", facts))
+            except Exception as error:  # a mapping of the plugin's own making
+                raise PluginError(f"{name}: sluicegate_facts failed: {_said(error)}") from error
         try:
             frozen, text = freeze(found)
         except NotCanonical as error:
@@ -93,8 +100,7 @@ class Plugins:
                 problem = f"{name}: sluicegate_object gave a {type(answer).__qualname__}, not a sentence or None"
                 reasons.append(Reason("plugin_error", f"plugin {name}", problem))
                 continue
-            message = f"{name}: {answer.message or 'it gave no reason'}"
-            reasons.append(Reason("objection", f"plugin {name}", message, answer.retry))
+            reasons.append(_objected(name, answer))
             final = final or answer.final
         return Objections(tuple(reasons), final)
 
@@ -108,11 +114,11 @@ class Plugins:
             except Exception as error:  # a generator fails only when it is read
                 raise PluginError(f"{name}: sluicegate_claims failed: {_said(error)}") from error
             for claim in more:
-                if not isinstance(claim, _CLAIMS) or isinstance(claim, Approval):
+                if type(claim) not in _CLAIMS or type(claim) is Approval:
                     raise PluginError(
                         f"{name}: sluicegate_claims gave a {type(claim).__qualname__}, not a claim"
                     )
-                claims.append(cast("Claim", claim))
+                claims.append(_fit(name, cast("Claim", claim)))
         return tuple(claims)
 
     def reconcile(self, permit: Permit) -> tuple[Outcome | None, str | None]:
@@ -138,6 +144,37 @@ class Plugins:
                 _log.exception("a plugin could not record an entry; the decision stands")
 
 
+def _fit(name: str, claim: Claim) -> Claim:
+    """*claim*, if it can only narrow: it counts apart from the policy, and never backwards."""
+    keys: tuple[object, ...] = claim.keys if isinstance(claim, Traced) else (claim.key,)
+    for key in keys:
+        if not isinstance(key, str) or not key.startswith(f"plugin|{name}|"):
+            problem = f"a claim with the key {key!r:.80}; it must begin with 'plugin|{name}|'"
+            raise PluginError(f"{name}: sluicegate_claims gave {problem}")
+    try:
+        if claims_of(json.loads(f"{{{told_claims((claim,))[:-1]}}}")["claims"]) != (claim,):
+            raise ValueError("it is not the same once it was written down")
+        if type(claim) is Quota and not (type(claim.amount) is int and claim.amount >= 0):
+            raise ValueError(f"its amount is {claim.amount!r}; it must be millionths, 0 or more")
+        if isinstance(claim, Traced):
+            claim.trace([None] * len(keys))
+        else:
+            claim.take(None, _TRIAL)
+    except Exception as error:
+        problem = f"a {type(claim).__name__} that cannot be claimed: {_said(error)}"
+        raise PluginError(f"{name}: sluicegate_claims gave {problem}") from error
+    return claim
+
+
+def _objected(name: str, objection: Objection) -> Reason:
+    message = f"{name}: {str(objection.message or 'it gave no reason')[:_LONGEST]}"
+    try:
+        freeze(objection.retry)
+        return Reason("objection", f"plugin {name}", message, objection.retry)
+    except (TypeError, ValueError):  # it says no, whatever it says of asking again
+        return Reason("objection", f"plugin {name}", f"{message} (its retry is unusable)")
+
+
 _Call: TypeAlias = "Callable[..., object]"
 
 
@@ -154,7 +191,10 @@ def _asked(name: str, hook: str, call: _Call, **given: object) -> object:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+    try:
+        return f"{type(error).__name__}: {error}"[:300]
+    except Exception:  # noqa: BLE001 - an error that cannot be printed is an error all the same
+        return type(error).__name__
 
 
 def _named(source: PluginSource) -> list[tuple[str, object]]:

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .amount import Micros
 from .canonical import FrozenDict
-from .claims import Approval, Claim, Needs, Note, Once, Seen, Shown, Traced
+from .claims import (
+    Approval,
+    Claim,
+    Needs,
+    Note,
+    Once,
+    Quota,
+    Rate,
+    Seen,
+    Shown,
+    Slot,
+    Traced,
+)
 from .claims.marks import labels_key
 from .decision import Permit, Reason
 from .entries import Considered, told_claims
@@ -30,6 +42,9 @@ __all__ = ["claiming", "heard", "noted", "prompt_mark", "recalled", "used_by", "
 
 _NOTHING: Final[Mapping[str, Any]] = FrozenDict()
 _ACTION: Final = 7  # len("sha256:")
+REQUEST: Final = 16
+"""So many digits of an action begin the name of a request for it."""
+
 UNLISTED_LEASE: Final = 300_000_000
 """How long a call lives that is only watched and that the policy does not list, in µs."""
 
@@ -80,7 +95,7 @@ def claiming(
     binding = (proposal.running(verdict.args) if type(verdict) is Allowed else proposal).binding
     return Claiming(
         permit, now, lease, binding, claims, wording, not observe,
-        standing, reasons, final, approval, asks,
+        standing, reasons, final, approval, asks, observe,
     )  # fmt: skip
 
 
@@ -93,6 +108,8 @@ def _wordless(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
         if isinstance(claim, Needs)
         else claim._replace(shown="")
         if isinstance(claim, Traced)
+        else claim._replace(scope="")
+        if isinstance(claim, (Quota, Rate, Slot))
         else claim
         for claim in claims
     )
@@ -105,7 +122,7 @@ def _asks(claim: Claim) -> bool:
 def _approval(proposal: Proposal, allowed: Allowed, permit: str) -> Approval:
     action, rule = proposal.action[_ACTION:], allowed.rule
     where = rule.approve.rule if rule.approve is not None else f"{rule.rule}.origin"
-    return Approval(f"approval|{action}", where, f"{action[:16]}.{permit}", rule.asking)
+    return Approval(f"approval|{action}", where, f"{action[:REQUEST]}.{permit}", rule.asking)
 
 
 # --- what became of it --------------------------------------------------------------------------

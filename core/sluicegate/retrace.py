@@ -277,7 +277,8 @@ def as_recorded(
         for reason in entry.get("reasons", ())
     ) or (_TAKEN_OVER,)
     at, decision = entry["at"], word(entry)
-    request = Claiming("", at, 0, proposal.binding, (), _SILENT, standing=standing)
+    watched = entry["decision"] == "observed"
+    request = Claiming("", at, 0, proposal.binding, (), _SILENT, standing=standing, watched=watched)
     if decision == "permit":
         asks = told if "request" in entry else ()
         return request._replace(

@@ -182,7 +182,7 @@ def test_an_unknown_outcome_frees_nothing(claim, steps, later, binding):
     taken = claim.take(cell, by)
     if granted(taken):
         taken = after(taken, cell)
-        unknown = claim.settle(taken, by, ending("unknown"))
+        unknown = claim.settle(taken, by, ending("unknown")._replace(at=now + later))
         other = hold("q", now + later, binding)
         assert granted(claim.take(taken, other)) >= granted(claim.take(unknown, other))
 

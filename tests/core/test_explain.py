@@ -428,8 +428,8 @@ def test_the_claims_of_a_plugin_have_rows_of_their_own() -> None:
         @hookimpl
         def sluicegate_claims(self) -> list[object]:
             return [
-                Needs("step|mine", "plugin.step", "get_order", "a greeting"),
-                Slot("slot|mine", "plugin.slots", 3, 0, " of the plugin"),
+                Needs("plugin|bank|step", "plugin.step", "get_order", "a greeting"),
+                Slot("plugin|bank|slot", "plugin.slots", 3, 0, " of the plugin"),
             ]
 
     explained = Desk(plugin=Limits()).explain(CALLS[0])

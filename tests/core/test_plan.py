@@ -362,7 +362,7 @@ def test_what_a_plugin_requires_is_never_assumed() -> None:
     class Limits:
         @hookimpl
         def sluicegate_claims(self) -> list[object]:
-            return [Needs("step|mine", "plugin.step", "get_order", "a greeting")]
+            return [Needs("plugin|limits|step", "plugin.step", "get_order", "a greeting")]
 
     found = Desk(plugins={"limits": Limits()}).plan(order(1))
     assert (codes(found.steps[0].decision), found.steps[0].assumes) == (["order"], ())

@@ -173,7 +173,7 @@ def test_the_same_permit_twice(entries):
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ({"kind": "resume", "by": "eve", "reason": ""}, "is not halted"),
+        ({"kind": "resume", "by": "eve", "reason": "", "scope": {}}, "is not halted"),
         (
             {"kind": "approval", "by": "e", "note": "", "of_action": "sha256:00", "request": "", "verdict": "approve"},
             "there is no such request",

@@ -28,6 +28,25 @@ def in_docs() -> str:
     return str(line)
 
 
+def watched() -> list[str]:
+    """The statements of the page's table of what to watch."""
+    text = (ROOT / "docs/ledgers.md").read_text("utf-8").partition("## Monitoring")[2]
+    return re.findall(r"`(SELECT [^`]*)`", text)
+
+
+def test_what_is_to_be_watched_can_be_asked() -> None:
+    """Each statement of the table runs on a ledger's database."""
+    with opened() as ledger:
+        granted(ledger, "p", quota(1))
+        asked = watched()
+        assert len(asked) >= 5
+        for statement in asked:
+            here = re.sub(r"\bsluicegate(?='|\.)", ledger.address.namespace, statement)
+            here = here.replace(f"= '{ledger.address.namespace}' GROUP", "= 'sluicegate' GROUP")
+            found = pg_server.execute(pg_server.shared(), here)
+            assert found or "pg_stat_replication" in statement
+
+
 @pytest.mark.skipif("SLUICEGATE_TEST_POSTGRES" in pg_server.os.environ, reason="no server of ours")
 def test_the_server_that_is_shown_is_durable() -> None:
     """With the settings of both, which are the same, a ledger of the default durability opens and grants."""

@@ -41,6 +41,30 @@ def in_docs() -> list[str]:
     return shlex.split(line)
 
 
+def watched() -> list[list[str]]:
+    """The commands of the page's table of what to watch."""
+    text = (ROOT / "docs/ledgers.md").read_text("utf-8").partition("## Monitoring")[2]
+    return [line.split() for line in re.findall(r"`valkey-cli ([a-z][^`]*)`", text)]
+
+
+@pytest.mark.skipif(not startable(), reason="no server by pip for this machine")
+def test_what_is_to_be_watched_can_be_asked() -> None:
+    """Each command of the table is one of the server's, and counts what the ledger keeps."""
+    server = Server()
+    ledger = open_ledger(server.url)
+    granted(ledger, "p", quota(1))
+    asked = watched()
+    assert len(asked) >= 7
+    with server.client() as client:
+        replies = {" ".join(words): client.execute_command(*words) for words in asked}
+    assert replies["ping"]
+    assert {name for name, reply in replies.items() if not reply and "slowlog" not in name} == set()
+    for name in ("cells", "permits", "journal"):
+        assert any(f":{name}" in command for command in replies)
+    ledger.close()
+    server.remove()
+
+
 @pytest.mark.skipif(not startable(), reason="no server by pip for this machine")
 @pytest.mark.parametrize("words", [in_compose, in_docs], ids=["compose", "docs"])
 def test_the_server_that_is_shown_is_durable(words: object) -> None:

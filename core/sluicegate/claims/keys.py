@@ -17,9 +17,10 @@ class Once(NamedTuple):
     At most one success of a key within *within* µs (None: ever), bound to tool and arguments.
 
     The cell is (state, binding, since, permit, number): see ONCE for the states. A success
-    with a *within* has a sixth field, until when it is valid. *repeatable* calls (read, idempotent) may run again after an unknown outcome; then
-    the state is "again", and a sixth field keeps the permit whose outcome is unknown.
-    *wait* is for how long a call may wait for the result of the same call, in µs.
+    with a *within* has a sixth field, until when it is valid. *repeatable* calls (read,
+    idempotent) may run again after an unknown outcome; then the state is "again", and the
+    sixth field keeps the permit whose outcome is unknown. *wait* is for how long a call may
+    wait for the result of the same call, in µs.
     """
 
     key: str

@@ -16,7 +16,8 @@ from ..glob import matches
 from .base import Cell, Refusal
 
 __all__ = [
-    "HALTS", "HEARD", "TASK", "Halts", "Met", "Narrowing", "Repeat", "Run", "Standing", "Turns", "run_key", "scope_words",
+    "HALTS", "HEARD", "TASK", "Halts", "Met", "Narrowing", "Repeat", "Run", "Standing", "Turns",
+    "run_key", "scope_words",
 ]  # fmt: skip
 
 Met: TypeAlias = "tuple[Cell, Refusal | None]"

@@ -15,8 +15,10 @@ from . import (
     demo,
     explain,
     halts,
+    housekeep,
     init,
     journal,
+    migrate,
     policy_test,
     replay,
     requests,
@@ -66,6 +68,8 @@ app.command("reconcile")(unknowns.reconcile)
 app.command("halt")(halts.halt)
 app.command("resume")(halts.resume)
 app.command("halts")(halts.halts)
+app.command("housekeep")(housekeep.housekeep)
+app.command("migrate")(migrate.migrate)
 app.command("replay")(replay.replay)
 app.command("backtest")(backtest.backtest)
 app.command("run-report")(run_report.run_report)

@@ -13,7 +13,7 @@ from rich.text import Text
 from ..clock import SystemClock
 from ..housekeeping import Keep, family
 from ..policy.fault import Fault
-from ..policy.units import duration, in_words
+from ..policy.units import duration
 from ..sweeper import Sweeper
 from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger
 from .terminal import Json, WrongUse, answering, plain, print_json, screen
@@ -71,8 +71,8 @@ def housekeep(
             out.print(f"  {plain(kind)}: {count}")
         out.print(
             Text(
-                f"Kept: runs for {in_words(keep.runs)} after their last call, "
-                f"call ids, keys and requests for {in_words(keep.calls)}.",
+                f"Kept: runs for {keep_runs} after their last call; call ids, keys past their "
+                f"`within` and expired requests for {keep_calls}.",
                 style="dim",
             )
         )

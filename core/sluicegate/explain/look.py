@@ -91,6 +91,6 @@ def _claims(request: Claiming, books: Overlay, at: int, against: bool) -> Iterat
             if type(answer) is tuple:
                 taken[key] = answer
         yield Looked(claim, cells, answer)
-        against = against or isinstance(answer, Refusal)
+        against = against or (isinstance(answer, Refusal) and not answer.ask)
         if isinstance(answer, Replay) and not against:
             return

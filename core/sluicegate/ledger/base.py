@@ -42,7 +42,8 @@ class Claiming(NamedTuple):
 
     *standing* is looked at and counted whatever else is decided. *reasons* are those for
     which the call is refused already; *final* says that they end the run. Where *asks* is
-    not empty, or a claim says so, a person's *approval* is needed on top of all claims.
+    not empty, or a claim says so, a person's *approval* is needed on top of all claims; of
+    a call that is merely *watched* nobody is asked.
     """
 
     permit: str
@@ -57,6 +58,7 @@ class Claiming(NamedTuple):
     final: bool = False
     approval: Approval | None = None
     asks: Sequence[Reason] = ()
+    watched: bool = False
 
 
 class Settling(NamedTuple):

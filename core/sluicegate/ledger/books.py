@@ -16,8 +16,9 @@ from typing import Any, Final, TypeAlias, cast
 
 from ..claims import Cell
 from ..errors import LedgerError
-from ..journal import Entry, link
+from ..journal import GENESIS, Entry, link
 from .base import Answer, Out, Request
+from .holdings import Holdings, chained
 from .meaning import perform
 
 __all__ = ["SqliteBooks"]
@@ -179,6 +180,22 @@ class SqliteBooks:
         self._unfolded_permits.clear()
         if len(self._cells) + len(self._permits) > KEPT:
             self._forget()
+
+    def restore(self, writer: str, holdings: Holdings) -> None:
+        """Have exactly *holdings*, if there is nothing yet. Throw the books away afterwards."""
+        if self.seq or self._execute("SELECT 1 FROM cells").fetchone() is not None:
+            raise LedgerError("the ledger to copy to is not empty; name a file that is new")
+        last = (0, GENESIS)
+        insert = "INSERT INTO journal (seq, prev, hash, body) VALUES (?, ?, ?, ?)"
+        for entry in chained(holdings.entries):
+            self._execute(insert, (entry.seq, entry.prev, entry.hash, entry.body))
+            last = (entry.seq, entry.hash)
+        for key, cell in holdings.cells:  # one by one: reading them may fail
+            self._execute("INSERT INTO cells VALUES (?, ?)", (key, _encode(cell)))
+        for out in holdings.permits:
+            self._execute("INSERT INTO permits VALUES (?, ?, ?)", out)
+        update = "UPDATE head SET seq = ?, hash = ?, floor = ?, writer = ?"
+        self._execute(update, (*last, holdings.floor, writer))
 
     # --- reading, each page in a transaction of its own ---
 

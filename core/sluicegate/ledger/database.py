@@ -17,6 +17,7 @@ from ..journal import GENESIS, Entry
 from .base import Out
 from .books import SqliteBooks
 from .files import LockFile, create, inspect, refuse_place
+from .holdings import Holdings, sole_writer
 
 __all__ = ["Database"]
 
@@ -127,6 +128,28 @@ class Database:
             except BaseException as error:  # noqa: BLE001 - raised again
                 self._fail("checkpointed", error)
             self._note(books)
+
+    def restore(self, holdings: Holdings) -> None:
+        """Fill the empty file in one transaction, under the lock. Raises LedgerError."""
+        writer = sole_writer(holdings, "a SQLite file")
+        if not self.lock.try_acquire(self._timeout, pause=0.002):
+            raise LedgerError(
+                f"the ledger {self.path} is in use by another process; copy to one that is not"
+            )
+        try:
+            with self._guard:
+                connection, books = self._begin()
+                try:
+                    books.refresh()
+                    books.restore(writer, holdings)
+                    connection.execute("COMMIT")
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                except BaseException as error:  # noqa: BLE001 - raised again
+                    self._fail("written", error)
+                self._drop()  # the books begin anew with what is there now
+                self.floor = holdings.floor
+        finally:
+            self.lock.release()
 
     def head(self) -> tuple[int, str]:
         """The last entry's number and hash."""

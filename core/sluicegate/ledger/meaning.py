@@ -86,7 +86,9 @@ def keys(request: Request) -> list[str]:
 
 def _keys_of(claims: Sequence[Claim]) -> list[str]:
     return [
-        key for claim in claims for key in (claim.keys if type(claim) is Traced else (claim.key,))
+        key
+        for claim in claims
+        for key in (claim.keys if isinstance(claim, Traced) else (claim.key,))
     ]
 
 
@@ -108,13 +110,14 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
     reasons += request.reasons
     taken: dict[str, Cell] = {}
     for claim in request.claims:
+        key = ""
         if isinstance(claim, Traced):
             result: Taken = claim.trace([books.cell(key) for key in claim.keys])
         else:
             key = claim.key
             result = claim.take(taken[key] if key in taken else books.cell(key), hold)
         if type(result) is tuple:
-            taken[claim.key] = result
+            taken[key] = result
         elif type(result) is Refusal:
             refusals.append(result)
             reasons.append(result.reason)
@@ -210,7 +213,7 @@ def _ask(
         text = request.wording.deferred(answer.request, answer.expires, reasons)
         entry = books.append(at, text)
         _put(books, changed)
-        if answer.new:
+        if answer.new and not request.watched:
             cell = answer.cell
             books.put(approval.key, (*cell[:_CELL], entry, *cell[_CELL + 1 :]))
         return Deferred(at, answer.request, answer.expires, reasons)
@@ -233,7 +236,7 @@ def _settle(request: Settling, books: Books, at: int) -> Answer:
     ending = Ending(request.outcome, request.used, at, entry, expires == 0)
     changed: dict[str, Cell] = {}
     for claim in request.claims:
-        if type(claim) is Traced:
+        if isinstance(claim, Traced):
             continue  # it has only looked
         key = claim.key
         before = changed[key] if key in changed else books.cell(key)

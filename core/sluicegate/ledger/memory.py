@@ -7,8 +7,10 @@ from threading import Lock
 from typing import Any
 
 from ..claims import Cell
+from ..errors import LedgerError
 from ..journal import GENESIS, Entry, link
 from .base import Answer, Out, Request
+from .holdings import Holdings, chained, sole_writer
 from .meaning import perform
 
 __all__ = ["MemoryLedger"]
@@ -66,6 +68,23 @@ class MemoryLedger:
 
     def heads(self) -> dict[str, tuple[int, str]]:
         return {self._books.writer: self.head()}
+
+    def writers(self) -> dict[str, int]:
+        return {self._books.writer: 0}
+
+    def restore(self, holdings: Holdings) -> None:
+        """Have exactly *holdings*. Raises LedgerError if this ledger is not empty."""
+        books = _MemoryBooks(sole_writer(holdings, "a ledger in memory"))
+        for entry in chained(holdings.entries):
+            books.journal.append((entry.seq, entry.writer, entry.prev, entry.hash, entry.body))
+            books.last = entry.hash
+        books.cells.update(holdings.cells)
+        books.permits.update({out.permit: (out.expires, out.entry) for out in holdings.permits})
+        books.floor = holdings.floor
+        with self._lock:
+            if self._books.journal:
+                raise LedgerError("the ledger to copy to is not empty; name one that is new")
+            self._books = books
 
     def close(self) -> None:
         """Nothing to release; the ledger stays usable."""

@@ -16,6 +16,7 @@ from ..journal import Entry
 from .base import Answer, Out, Request
 from .committer import Committer
 from .database import Database
+from .holdings import Holdings
 
 __all__ = ["Durability", "SqliteLedger"]
 
@@ -136,6 +137,17 @@ class SqliteLedger:
     def heads(self) -> dict[str, tuple[int, str]]:
         """The same by writer, of whom a file has one. Raises LedgerError."""
         return self._database.heads()
+
+    def writers(self) -> dict[str, int]:
+        """The number of the only writer, which is 0, by its name. Raises LedgerError."""
+        return dict.fromkeys(self._database.heads(), 0)
+
+    def restore(self, holdings: Holdings) -> None:
+        """
+        Have exactly *holdings*, in one transaction; the chain goes on from there. Raises LedgerError
+        if there is anything in this ledger, or if the journal has several writers.
+        """
+        self._database.restore(holdings)
 
     def close(self) -> None:
         """Finish what waits, and let go of the file. A closed ledger raises LedgerError when it is used."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
-from ..canonical import NotCanonical, freeze, is_object, loads
+from ..canonical import MAX_DEPTH, NotCanonical, freeze, is_object, loads
 from ..claims import Barrier, Claim, Done, Labels, Needs, Note, Traced
 from ..claims.marks import labels_key
 from ..decision import Reason
@@ -97,10 +98,13 @@ class Memory:
             root = call.proposal.root
             if root is None:
                 return
-            for step, paths in steps:
-                yield from _done(root, step, paths, call.args, result)
-            for source in sources:
-                yield from came(root, source, call.proposal.turn, result)
+            found: list[Note] = []
+            with suppress(Exception):  # what cannot be read is not remembered, and so refused
+                for step, paths in steps:
+                    found += _done(root, step, paths, call.args, result)
+                for source in sources:
+                    found += came(root, source, call.proposal.turn, result)
+            yield from found
 
         return note
 
@@ -154,7 +158,7 @@ def _done(
 ) -> Iterator[Note]:
     call = {"args": args, "result": _read(result)}
     wanted = [path if path[0] == "result" else ("args", *path) for path in paths]
-    rows = _rows(call, dict.fromkeys(wanted), ())
+    rows = _rows(call, dict.fromkeys(wanted))
     for row in itertools.islice(rows, _MOST_STEPS):
         yield Done(_key(root, step, [row[path] for path in wanted]))
 
@@ -169,7 +173,9 @@ def _read(result: object) -> object:
     return result
 
 
-def _rows(value: Any, paths: Iterable[Path], at: Path) -> Iterator[dict[Path, str]]:
+def _rows(
+    value: Any, paths: Iterable[Path], at: Path = (), left: int = MAX_DEPTH
+) -> Iterator[dict[Path, str]]:
     """
     The canonical texts of what is at *paths* in *value*, which is itself at *at*.
 
@@ -177,8 +183,8 @@ def _rows(value: Any, paths: Iterable[Path], at: Path) -> Iterator[dict[Path, st
     element belongs together.
     """
     if isinstance(value, (list, tuple)):
-        for item in cast("Sequence[Any]", value):
-            yield from _rows(item, paths, at)
+        for item in cast("Sequence[Any]", value) if left else ():
+            yield from _rows(item, paths, at, left - 1)
         return
     inner: dict[str, list[Path]] = {}
     found: list[list[dict[Path, str]]] = []
@@ -189,7 +195,7 @@ def _rows(value: Any, paths: Iterable[Path], at: Path) -> Iterator[dict[Path, st
             inner.setdefault(path[len(at)], []).append(path)
     for name, beyond in inner.items():
         known = is_object(value) and name in value
-        below = _rows(value[name], beyond, (*at, name)) if known else ()
+        below = _rows(value[name], beyond, (*at, name), left) if known else ()
         found.append(list(itertools.islice(below, _MOST_STEPS)))
     for parts in itertools.product(*found):
         yield {path: text for part in parts for path, text in part.items()}
@@ -241,7 +247,7 @@ def _given(value: Any, path: Path) -> Iterator[object]:
         if path[0] in value:
             yield from _given(value[path[0]], path[1:])
     elif isinstance(value, list):
-        for item in cast("list[Any]", value):
+        for item in value:  # pyright: ignore[reportUnknownVariableType]
             yield from _given(item, path)
     else:
         yield value

@@ -10,9 +10,11 @@ from typing import Any, Final
 from ...claims import Cell
 from ...journal import Entry
 from ..base import Answer, Out, Request
+from ..holdings import Holdings
 from .address import Address
 from .lanes import Lanes
 from .reading import Reading
+from .restoring import restore
 from .schema import prepare
 
 __all__ = ["PostgresLedger"]
@@ -109,6 +111,19 @@ class PostgresLedger:
     def heads(self) -> dict[str, tuple[int, str]]:
         """By writer: the number and the hash of its last entry. Raises LedgerError."""
         return self._reading.heads()
+
+    def writers(self) -> dict[str, int]:
+        """The number of each writer, by name. Raises LedgerError."""
+        return self._reading.writers()
+
+    def restore(self, holdings: Holdings) -> None:
+        """
+        Have exactly *holdings*, in one transaction; the chain of each writer goes on from there.
+
+        Raises LedgerError if there is anything in this ledger, or if its role does not own the tables.
+        """
+        restore(self.address, holdings)
+        self._lanes.floor = self._reading.floor()
 
     def close(self) -> None:
         """Finish what waits, and disconnect. A closed ledger raises LedgerError when it is used."""

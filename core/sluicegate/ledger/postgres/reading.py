@@ -52,6 +52,7 @@ LEFT JOIN LATERAL (
 ) seen ON true
 WHERE w.seq > 0 AND (j.number IS NULL OR seen.seq IS NOT NULL) ORDER BY w.number
 """
+_WRITERS: Final = "SELECT name, number FROM {ns}.writers WHERE seq > 0 ORDER BY number"
 _FLOOR: Final = "SELECT coalesce(max(floor), 0) FROM {ns}.writers"
 
 
@@ -65,7 +66,7 @@ class Reading:
         self._closed = False
         self._end = 0
         name = identifier(address.namespace)
-        said = (_CELL, _CELLS, _OUT, _BODY, _SETTLED, _ENTRIES, _HEAD, _HEADS, _FLOOR)
+        said = (_CELL, _CELLS, _OUT, _BODY, _SETTLED, _ENTRIES, _HEAD, _HEADS, _WRITERS, _FLOOR)
         self._say = {text: Statement(text, ns=name) for text in said}
 
     def cell(self, key: str) -> Cell:
@@ -111,6 +112,10 @@ class Reading:
         """By writer: number and hash of its last entry, as far as the journal is complete."""
         end = self._complete()
         return {name: (seq, last) for name, seq, last in self._rows(_HEADS, end, end)}
+
+    def writers(self) -> dict[str, int]:
+        """The number of each writer that has made an entry, by name."""
+        return dict(self._rows(_WRITERS))  # type: ignore[arg-type]
 
     def floor(self) -> int:
         """The latest time that any writer has seen."""
