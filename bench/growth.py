@@ -8,10 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from row import Row, folder, timed
 from scene import POLICY, proposal, spend
+from servers import at, drop, forget, missing, postgres, redis
 
 from sluicegate import Gate
 from sluicegate.ledger import MemoryLedger
@@ -31,6 +35,32 @@ def growth(quick: bool) -> Iterator[Row]:
         yield compared("SQLite", full, empty, 200 if quick else 1_000, entries, keys)
         full.close()
         empty.close()
+    yield from on_servers(200 if quick else 1_000, entries, keys)
+
+
+def on_servers(count: int, entries: int, keys: int) -> Iterator[Row]:
+    """The same for the ledgers of fleets, each of whose namespaces is filled by the server itself."""
+    for kind, name in (("redis", "Redis"), ("postgres", "PostgreSQL")):
+        if problem := missing(kind):
+            yield Row(f"growth, {name}", None, "", note=problem)
+            continue
+        with ExitStack() as stack:
+            if kind == "redis":
+                client, _, url = stack.enter_context(redis())
+                stack.callback(forget, client)
+                fill = partial(fill_redis, client)
+            else:
+                url = stack.enter_context(postgres())
+                fill = partial(fill_postgres, url)
+            gates = [
+                stack.enter_context(closing(Gate(POLICY, at(url, f"bench_{which}"))))
+                for which in ("full", "empty")
+            ]
+            spend(gates[0], proposal(0, "first"))
+            fill("bench_full", entries, keys)
+            yield compared(name, *gates, count, entries, keys)
+            if kind == "postgres":
+                drop(url, "bench_full", "bench_empty")
 
 
 def compared(name: str, full: Gate, empty: Gate, count: int, entries: int, keys: int) -> Row:
@@ -90,6 +120,41 @@ def fill_file(path: Path, entries: int, keys: int) -> None:
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+
+
+FILL = """
+local count = tonumber(redis.call('HGET', KEYS[4], 'count'))
+for i = count + 1, count + tonumber(ARGV[1]) do
+  local filler = i .. string.rep('x', 90)
+  redis.call('XADD', KEYS[1], i .. '-0', 'n', -i, 'p', '', 'h', '', 'b', filler)
+  redis.call('HSET', KEYS[2], -i, i)
+  if i <= tonumber(ARGV[2]) then redis.call('HSET', KEYS[3], 'once|old|' .. i, filler) end
+end
+redis.call('HSET', KEYS[4], 'count', string.format('%.0f', count + tonumber(ARGV[1])))
+"""
+"""Entries with numbers that no cell refers to, behind those that there are."""
+
+
+def fill_redis(client: Any, namespace: str, entries: int, keys: int) -> None:
+    names = [f"{{sluicegate:{namespace}}}:{name}" for name in ("journal", "index", "cells", "meta")]
+    script = client.register_script(FILL)
+    for _ in range(entries // 10_000):
+        script(names, [10_000, keys])
+
+
+def fill_postgres(url: str, namespace: str, entries: int, keys: int) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as own:
+        own.execute(
+            f"INSERT INTO {namespace}.journal (number, prev, hash, body) SELECT -i, repeat('0', 64), "
+            f"repeat('0', 64), repeat('x', 400) FROM generate_series(1, {entries}) i"
+        )
+        own.execute(
+            f"INSERT INTO {namespace}.cells (key, at, cell) SELECT 'once|old|' || i, 1, repeat('x', 90) "
+            f"FROM generate_series(1, {keys}) i"
+        )
+        own.execute("ANALYZE")
 
 
 def footprint(quick: bool) -> Iterator[Row]:

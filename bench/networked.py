@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from row import Row, now, spread, timed
 from scene import POLICY, UNSETTLED, decide_only, entry_size, proposal, settle, spend
-from servers import Counting, missing, postgres, redis
+from servers import Counting, at, drop, forget, missing, postgres, redis
 
 from sluicegate import Gate, Permit
 from sluicegate.ledger import open_ledger
@@ -154,21 +154,18 @@ def redis_rows(quick: bool) -> Iterator[Row]:
         return
     from redis.asyncio import Redis as AsyncRedis
 
-    with redis() as (client, levels):
-        at = client.connection_pool.connection_kwargs
-        url = os.environ.get("SLUICEGATE_TEST_REDIS") or f"redis://{at['host']}:{at['port']}/0"
-        mark = "&" if "?" in url else "?"
-        read, wrote = touched(f"{url}{mark}namespace=bench-keys")
+    with redis() as (client, levels, url):
+        read, wrote = touched(at(url, "bench-keys"))
         keys, arguments = bare_script(read, wrote)
         script = client.register_script(BARE)
-        decided, settled = trips(f"{url}{mark}namespace=bench-trips")
+        decided, settled = trips(at(url, "bench-trips"))
         met = decided <= 1 and settled <= 1
         yield Row("Redis: decide", decided, "round trips", target="1", met=met,
                   note=f"settle {settled:g}; counted by a proxy")  # fmt: skip
         for level in levels:
             if len(levels) > 1:
                 client.config_set("appendfsync", level)
-            where = f"{url}{mark}namespace=bench-{level}"
+            where = at(url, f"bench-{level}")
             floor = lambda: script(keys, arguments)  # noqa: E731
             yield from redis_level(level, where, floor, quick, f"{read} keys read, {wrote} written")
 
@@ -178,8 +175,7 @@ def redis_rows(quick: bool) -> Iterator[Row]:
                     return await many(lambda _, __: run(keys, arguments), 1.0 if quick else 3.0)
 
             yield from redis_tasks(level, where, asyncio.run(bare()), quick)
-        for key in client.scan_iter(match="{sluicegate:bench*"):
-            client.delete(key)
+        forget(client)
 
 
 def redis_level(
@@ -222,9 +218,8 @@ def postgres_rows(quick: bool) -> Iterator[Row]:
     import psycopg
 
     with postgres() as server, psycopg.connect(server, autocommit=True) as own:
-        mark = "&" if "?" in server else "?"
-        spaces = ("bench_trips", "bench_both", "bench_many", "bench_settled")
-        urls = [f"{server}{mark}namespace={space}" for space in spaces]
+        spaces = ("bench_trips", "bench_both", "bench_many", "bench_settled", "bench_one")
+        urls = [at(server, space) for space in spaces]
         own.execute("CREATE TABLE bench_bare (n bigint GENERATED ALWAYS AS IDENTITY, body text)")
         body = os.urandom(entry_size() // 2).hex()
         try:
@@ -235,8 +230,7 @@ def postgres_rows(quick: bool) -> Iterator[Row]:
             )
         finally:
             own.execute("DROP TABLE bench_bare")
-            for space in spaces:
-                own.execute(f"DROP SCHEMA IF EXISTS {space} CASCADE")
+            drop(server, *spaces)
 
 
 def postgres_measured(urls: list[str], floor: Callable[[], object], quick: bool) -> Iterator[Row]:
@@ -263,4 +257,6 @@ def postgres_measured(urls: list[str], floor: Callable[[], object], quick: bool)
     both = asyncio.run(deciding(urls[3], seconds, settling=True))
     name = f"PostgreSQL, durable: {TASKS} tasks"
     yield Row(name, rate, "/s", 1e6 / bare, "commits of one row, 1 client")
+    one = asyncio.run(deciding(f"{urls[4]}&connections=1", seconds, settling=False))
+    yield Row("  on one connection", one, "/s", 1e6 / bare, "commits of one row, 1 client")
     yield Row("  each settled as well", both, "/s", 1e6 / bare, "commits of one row, 1 client")

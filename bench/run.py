@@ -44,6 +44,9 @@ def main() -> int:
             print(json.dumps(dataclasses.asdict(row), ensure_ascii=False))
     else:
         console.print(table(rows))
+        for row in rows:
+            if row.measured is None:
+                console.print(f"{row.name}: {row.note}", style="dim")
     return 0
 
 
@@ -59,7 +62,6 @@ def table(rows: list[Row]) -> Table:
         result.add_column(title, justify=justify)  # type: ignore[arg-type]
     for row in rows:
         if row.measured is None:
-            result.add_row(f"{row.name} [dim]{row.note}[/]")
             continue
         ratio = f"{row.measured / row.floor:.2f} ×" if row.floor else ""
         floor = f"{row.floor:,.1f} {row.unit} ({row.floor_name})" if row.floor else ""

@@ -37,23 +37,38 @@ def missing(kind: str) -> str:
     return f"left out: {', '.join(absent)} not installed (`nox -s bench` does), or set {named}"
 
 
+def at(url: str, namespace: str) -> str:
+    """The URL of a ledger in a namespace of the server."""
+    return f"{url}{'&' if '?' in url else '?'}namespace={namespace}"
+
+
 @contextmanager
-def redis() -> Iterator[tuple[Any, list[str]]]:
-    """A client, and the levels of `appendfsync` to measure; of a server that is not ours its own."""
+def redis() -> Iterator[tuple[Any, list[str], str]]:
+    """
+    A client, the levels of `appendfsync` to measure, and a URL.
+
+    Of a server that is not ours there is only the level that it has.
+    """
     from redis import Redis
 
     if named := os.environ.get("SLUICEGATE_TEST_REDIS"):
         with Redis.from_url(named) as client:
-            yield client, [client.config_get("appendfsync")["appendfsync"]]
+            yield client, [client.config_get("appendfsync")["appendfsync"]], named
         return
     from redis_server import Server
 
     server = Server()
     try:
         with server.client() as client:
-            yield client, ["everysec", "always"]
+            yield client, ["everysec", "always"], server.url
     finally:
         server.remove()
+
+
+def forget(client: Any) -> None:
+    """Remove what the rows have left on a Redis server."""
+    for key in client.scan_iter(match="{sluicegate:bench*"):
+        client.delete(key)
 
 
 @contextmanager
@@ -69,6 +84,15 @@ def postgres() -> Iterator[str]:
         yield server.url()
     finally:
         server.remove()
+
+
+def drop(url: str, *namespaces: str) -> None:
+    """Remove what the rows have left on a PostgreSQL server."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as own:
+        for namespace in namespaces:
+            own.execute(f"DROP SCHEMA IF EXISTS {namespace} CASCADE")
 
 
 class Counting:

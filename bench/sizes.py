@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import tracemalloc
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from row import Row, folder
 from scene import POLICY, proposal, spend
-from servers import missing, postgres, redis
+from servers import at, drop, forget, missing, postgres, redis
 
 from sluicegate import Gate
 
@@ -37,9 +36,12 @@ def sizes(quick: bool) -> Iterator[Row]:
     yield in_memory(count)
     with folder() as where:
         yield in_file(where / "size.db", count)
-    for kind, made in (("redis", in_redis), ("postgres", in_postgres)):
+    for kind, name, made in (
+        ("redis", "Redis", in_redis),
+        ("postgres", "PostgreSQL", in_postgres),
+    ):
         if problem := missing(kind):
-            yield Row(kind, None, "", note=problem)
+            yield Row(f"{name}, a settled call", None, "", note=problem)
         else:
             yield made(count)
 
@@ -70,21 +72,17 @@ def in_file(path: Path, count: int) -> Row:
 
 
 def in_redis(count: int) -> Row:
-    with redis() as (client, _):
-        at = client.connection_pool.connection_kwargs
-        url = os.environ.get("SLUICEGATE_TEST_REDIS") or f"redis://{at['host']}:{at['port']}/0"
-        where = f"{url}{'&' if '?' in url else '?'}namespace=bench-size"
-        client.ping()
-        with closing(Gate(POLICY, where)) as gate:
+    with redis() as (client, _, url):
+        before = client.info("persistence").get("aof_current_size", 0)
+        with closing(Gate(POLICY, at(url, "bench-size"))) as gate:
             text, cells = filled(gate, count)
         tag = "{sluicegate:bench-size}"
         parts = {
             name: client.memory_usage(f"{tag}:{name}", samples=0) or 0
             for name in ("meta", "cells", "permits", "journal", "index")
         }
-        file = client.info("persistence").get("aof_current_size", 0)
-        for name in parts:
-            client.delete(f"{tag}:{name}")
+        file = client.info("persistence").get("aof_current_size", 0) - before
+        forget(client)
     note = (
         f"{cells:.1f} live cells with it, {parts['cells'] / (cells * count):.0f} B each; "
         f"append-only file {file / count:,.0f} B"
@@ -96,16 +94,19 @@ def in_postgres(count: int) -> Row:
     import psycopg
 
     with postgres() as server, psycopg.connect(server, autocommit=True) as own:
-        with closing(
-            Gate(POLICY, f"{server}{'&' if '?' in server else '?'}namespace=bench_size")
-        ) as gate:
+        before = own.execute("SELECT pg_current_wal_lsn()").fetchone()
+        with closing(Gate(POLICY, at(server, "bench_size"))) as gate:
             text, cells = filled(gate, count)
+        log = own.execute("SELECT pg_current_wal_lsn() - %s::pg_lsn", before).fetchone()
         own.execute("VACUUM ANALYZE")
         found = own.execute(
             "SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n "
             "ON n.oid = c.relnamespace WHERE n.nspname = 'bench_size' AND c.relkind = 'r'"
         ).fetchall()
-        own.execute("DROP SCHEMA bench_size CASCADE")
+        drop(server, "bench_size")
     parts = dict(found)
-    note = f"{cells:.1f} live cells with it, {parts['cells'] / (cells * count):.0f} B each"
+    note = (
+        f"{cells:.1f} live cells with it, {parts['cells'] / (cells * count):.0f} B each; "
+        f"log {float(log[0]) / count if log else 0:,.0f} B"
+    )
     return sized("PostgreSQL", sum(parts.values()) / count, text, note)

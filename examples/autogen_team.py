@@ -3,6 +3,7 @@ An order-desk team in AutoGen, without a gate and with one: the scene of `sluice
 
     python examples/autogen_team.py                              scripted: no network, no key
     python examples/autogen_team.py --model openai:gpt-5-mini    a real model, with your key
+    python examples/autogen_team.py --ledger redis://localhost   another ledger: docs/ledgers.md
 
 The shop and the script are those of the demo (sluicegate.cli.shop, sluicegate.cli.scene);
 here is all that an application of yours would have: tools, policy, gate, team.
@@ -90,7 +91,11 @@ def main() -> None:
     arguments.add_argument(
         "--model", help="a real model, such as openai:gpt-5-mini; it needs your key"
     )
-    name = arguments.parse_args().model
+    arguments.add_argument(
+        "--ledger", help="its URL, such as postgresql://localhost/agents; by default a SQLite file"
+    )
+    options = arguments.parse_args()
+    name = options.model
 
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -109,7 +114,8 @@ def main() -> None:
 
         print("With Sluicegate\n")
         # The ledger is a database of its own: limits hold for every process that shares it.
-        with Gate(POLICY, ledger=f"sqlite:///{here / 'ledger.db'}") as gate:
+        ledger = options.ledger or f"sqlite:///{here / 'ledger.db'}"
+        with Gate(POLICY, ledger=ledger) as gate:
             asyncio.run(run(model(), guarded, gate))
             print("What the gate refused, from its journal\n")
             for entry in gate.journal:

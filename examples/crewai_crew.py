@@ -3,6 +3,7 @@ An order-desk crew in CrewAI, without a gate and with one: the scene of `sluiceg
 
     python examples/crewai_crew.py                            scripted: no network, no key
     python examples/crewai_crew.py --model openai/gpt-5-mini  a real model, with your key
+    python examples/crewai_crew.py --ledger redis://localhost another ledger: docs/ledgers.md
 
 The model misspells an argument, repeats a refund whose reply was lost, storms a carrier that is
 down, refunds more at once than the day allows, and obeys a note that somebody left in an order.
@@ -89,7 +90,11 @@ def main() -> None:
     arguments.add_argument(
         "--model", help="a real model, such as openai/gpt-5-mini; it needs your key"
     )
-    name = arguments.parse_args().model
+    arguments.add_argument(
+        "--ledger", help="its URL, such as postgresql://localhost/agents; by default a SQLite file"
+    )
+    options = arguments.parse_args()
+    name = options.model
 
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -105,7 +110,8 @@ def main() -> None:
 
         print("With Sluicegate\n")
         # The ledger is a database of its own: limits hold for every process that shares it.
-        with Gate(POLICY, ledger=f"sqlite:///{here / 'ledger.db'}") as gate:
+        ledger = options.ledger or f"sqlite:///{here / 'ledger.db'}"
+        with Gate(POLICY, ledger=ledger) as gate:
             run(model(), guarded, gate)
             print("What the gate refused, from its journal\n")
             for entry in gate.journal:

@@ -279,7 +279,12 @@ class Flow:
         rest = outcome_entry(permit, outcome, used, by)
         notes = noted(permit, outcome)
         if permit.observed:
+            ended = f"ended|{permit.id}"
+            if ended in self._told:
+                problem = f"permit {permit.id} was settled before; each permit is settled once"
+                raise PermitError(problem, outcome=outcome)
             answer = yield Noting(now, rest, notes=notes)
+            self._remember(ended)
             self._tell(answer.at, lambda: rest)
             return
         hold = Hold(permit.id, permit.at, permit.expires_at, permit.binding)

@@ -20,7 +20,7 @@ from .flow import Flow
 from .given import ledger_given, outcome_given, permit_given, policy_given, proposal_given
 from .journal import Journal
 from .ledger import Ledger
-from .outcome import Failed, Outcome, Succeeded
+from .outcome import Failed, Outcome, Succeeded, Unknown
 from .people import Scope
 from .plugins import Plugins, PluginSource
 from .proposal import Proposal, Subject
@@ -125,6 +125,7 @@ class Gate:
         """
         if inspect.iscoroutinefunction(fn):
             raise TypeError(f"{fn!r} is async; use `await gate.acall(proposal, fn)`")
+        _runs_when_called(fn)
         permit = _permitted(self.decide(proposal))
         if isinstance(permit, Recorded):
             return cast("R", permit.result)
@@ -134,12 +135,10 @@ class Gate:
         except BaseException as error:
             self._settle_after(error, permit)
             raise
-        if inspect.iscoroutine(result):
-            result.close()
-            self.settle(
-                permit, Failed(NotExecuted("the function gave a coroutine, which was not run"))
-            )
-            raise TypeError(f"{fn!r} gave a coroutine; use `await gate.acall(proposal, fn)`")
+        if inspect.isawaitable(result):
+            self.settle(permit, _unawaited(result))
+            what = type(result).__name__
+            raise TypeError(f"{fn!r} gave a {what}; use `await gate.acall(proposal, fn)`")
         outcome = Succeeded(result)
         try:
             self.settle(permit, outcome)
@@ -150,6 +149,7 @@ class Gate:
 
     async def acall(self, proposal: Proposal, fn: Callable[..., Awaitable[R] | R]) -> R:
         """`call` for asyncio; *fn* may be async or plain, and a plain one runs on the event loop."""
+        _runs_when_called(fn)
         permit = _permitted(await self.adecide(proposal))
         if isinstance(permit, Recorded):
             return cast("R", permit.result)
@@ -355,6 +355,19 @@ class Gate:
     def __repr__(self) -> str:
         mode = ", observe=True" if self.observe else ""
         return f"Gate({self.policy.source or 'a policy'}, {self.ledger!r}{mode})"
+
+
+def _runs_when_called(fn: Callable[..., Any]) -> None:
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise TypeError(f"{fn!r} is a generator: its body runs after the call; give what it calls")
+
+
+def _unawaited(result: Awaitable[Any]) -> Outcome:
+    """What became of a call of which something is left to wait for, and nobody does."""
+    if inspect.iscoroutine(result):
+        result.close()
+        return Failed(NotExecuted("the function gave a coroutine, which was not run"))
+    return Unknown(f"the function gave a {type(result).__name__}, for whose end nobody waited")
 
 
 def _permitted(decision: Decision) -> Permit | Recorded:

@@ -76,7 +76,7 @@ def sluicegate_claims(proposal: Proposal, facts: Mapping[str, Any]) -> Iterable[
     Return further claims that the call must be granted, such as a quota of your own.
 
     Called for proposals that the policy allows; the claims join the same atomic
-    batch. Use keys that begin with `plugin|<name>|`. None or nothing means no claims.
+    batch. Their keys must begin with `plugin|<name>|`. None or nothing means no claims.
     Failing means a refusal, `plugin_error`.
     """
 

@@ -101,6 +101,8 @@ def _removing(now: int, keys: Sequence[str], keep: Keep, entry: str, *, missing:
     names = (*looks, *keys)
 
     def amend(cells: tuple[Cell, ...], at: int) -> Sequence[Cell] | str:
+        if min(keep) < 0:
+            return f"{keep} has a time below 0"
         known = dict(zip(names, cells, strict=True))
         for key, owner in zip(keys, owners, strict=True):
             cell = known[key]

@@ -9,7 +9,7 @@ and `replay` say the same of both, and a head that was kept elsewhere still fits
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -51,7 +51,7 @@ def migrate(
     """
     heads = _checked(source, target)
     holdings = Holdings(
-        writers={name: number for name, number in _numbers(source).items() if name in heads},
+        writers=_numbers(source, heads),
         floor=source.floor,
         entries=_counted(source.entries(), "entries copied", tell),
         cells=_counted(source.cells(""), "cells copied", tell),
@@ -60,6 +60,8 @@ def migrate(
     assert isinstance(target, Restorable)  # noqa: S101 - _checked has seen to it
     target.restore(holdings)
     try:
+        if target.floor < holdings.floor:
+            raise NotEqual("the copy does not know the latest time that its source has seen")
         return _compared(source, target, heads, tell)
     except NotEqual as unequal:
         _spoil(target, str(unequal))
@@ -70,9 +72,8 @@ def _checked(source: Ledger, target: Ledger) -> dict[str, tuple[int, str]]:
     """The heads of *source*, if it can be copied to *target*. Raises LedgerError."""
     if not isinstance(target, Restorable):
         raise LedgerError(
-            f"a {type(target).__name__} cannot take over another ledger; copy to SQLite or PostgreSQL"
+            f"a {type(target).__name__} has no `restore`, so it cannot take over another ledger"
         )
-    _numbers(source)
     heads = _written(source)
     if source is target or (heads and heads == _written(target)):
         raise LedgerError("both are the same ledger; name another one to copy to")
@@ -87,13 +88,13 @@ def _checked(source: Ledger, target: Ledger) -> dict[str, tuple[int, str]]:
     return heads
 
 
-def _numbers(ledger: Ledger) -> dict[str, int]:
-    known = getattr(ledger, "writers", None)
-    if known is None:
+def _numbers(ledger: Ledger, heads: Mapping[str, object]) -> dict[str, int]:
+    """The numbers of those who have written."""
+    if not isinstance(ledger, Restorable):
         raise LedgerError(
-            f"a {type(ledger).__name__} does not say how its cells refer to its journal, so it cannot be copied"
+            f"a {type(ledger).__name__} has no `writers` and `restore`, so it cannot be copied"
         )
-    return dict(known())
+    return {name: number for name, number in ledger.writers().items() if name in heads}
 
 
 def _written(ledger: Ledger) -> dict[str, tuple[int, str]]:
@@ -112,13 +113,11 @@ def _compared(
     """What both have, if they have the same. Raises NotEqual."""
     if _written(source) != heads:
         raise NotEqual("the source has changed while it was copied; stop what uses it")
-    if _written(target) != heads or _numbers(target) != _numbers(source):
+    if _written(target) != heads or _numbers(target, heads) != _numbers(source, heads):
         raise NotEqual("the journal of the copy does not end where its source does")
     entries = _equal(source.entries(), target.entries(), "entries compared", tell)
     cells = _equal(_cells(source), _cells(target), "cells compared", tell)
     permits = _equal(sorted(source.out()), sorted(target.out()), "permits compared", tell)
-    if source.floor > target.floor:
-        raise NotEqual("the copy does not know the latest time that its source has seen")
     broken = Journal(target).verify()
     if broken is not None:
         raise NotEqual(f"the journal of the copy does not verify: {broken.problem}")

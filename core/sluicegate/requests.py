@@ -77,7 +77,8 @@ def claiming(
     if type(verdict) is Allowed:
         claims = verdict.claims + extra if extra else verdict.claims
         asks = verdict.asks
-        if asks or (verdict.rule.origin is not None and any(map(_asks, claims))):
+        looked = verdict.rule.origin is not None or extra
+        if asks or (looked and any(map(_asks, claims))):
             approval = _approval(proposal, verdict, permit)
     else:
         assert type(verdict) is Objected  # noqa: S101 - for the type checker

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from .claims import Cell
 from .claims.standing import run_key
@@ -30,6 +30,9 @@ _log: Final = logging.getLogger("sluicegate")
 PAGE: Final = 256
 """A step looks at so many cells…"""
 
+BATCH: Final = 128
+"""…and removes so many at most in one transaction: PostgreSQL has room for some thousand locks…"""
+
 EVERY: Final = 64
 """…after so many decisions…"""
 
@@ -41,8 +44,15 @@ _RUNS: Final = 10_000
 _TRIES: Final = 3
 
 
+@runtime_checkable
+class _Walkable(Protocol):
+    """A ledger that would have to read all of its cells to give them in order."""
+
+    def walk(self) -> Iterable[tuple[str, Sequence[Any]]]: ...
+
+
 class Page(NamedTuple):
-    """Some cells in the order of their keys: how many were looked at, and which are over."""
+    """Some cells: how many were looked at, and which are over."""
 
     looked: int
     over: tuple[str, ...]
@@ -52,11 +62,14 @@ class Sweeper:
     """
     Goes round the cells of *ledger*, page after page, and begins again at the end.
 
-    Safe for threads: while one looks, the others have nothing to do.
+    Safe for threads: while one looks, the others have nothing to do. Raises ValueError for a
+    *keep* with a time below 0.
     """
 
     def __init__(self, ledger: Ledger, keep: Keep | None = None) -> None:
         self.keep = keep if keep is not None else Keep()
+        if min(self.keep) < 0:
+            raise ValueError(f"{self.keep} has a time below 0; give µs, 0 or more")
         self._ledger = ledger
         self._guard = Lock()
         self._cells: Iterator[tuple[str, Sequence[Any]]] | None = None
@@ -78,8 +91,8 @@ class Sweeper:
             page = yield Inquire(partial(self.look, now))
             if 2 * len(page.over) > page.looked:
                 self._left = SOONER
-            if page.over:
-                yield sweeping(now, page.over, self.keep)
+            for keys in _batches(page.over):
+                yield sweeping(now, keys, self.keep)
         except LedgerError as error:
             _log.warning("housekeeping is put off: %s", error)
 
@@ -93,7 +106,33 @@ class Sweeper:
 
     def sweep(self, now: int, page: Page) -> Counter[str]:
         """Remove what is over on *page*; how many of each kind it was. Raises LedgerError."""
-        keys: tuple[str, ...] = page.over
+        removed = Counter[str]()
+        for keys in _batches(page.over):
+            removed += self._remove(now, keys)
+        return removed
+
+    def look(self, now: int) -> Page:
+        """The next page; an empty one at the end, or while another thread looks. Raises LedgerError."""
+        if not self._guard.acquire(blocking=False):
+            return Page(0, ())
+        try:
+            if self._cells is None:
+                self._runs.clear()
+                self._cells = iter(_all_cells(self._ledger))
+            cells = list(islice(self._cells, PAGE))
+            if not cells:
+                self._cells = None
+            found = tuple(dict.fromkeys(k for k, cell in cells if self._over(k, cell, now)))
+            return Page(len(cells), found)
+        except BaseException:
+            self._cells = None  # a reading that failed does not go on
+            raise
+        finally:
+            self._guard.release()
+
+    # --- below --------------------------------------------------------------------------------------
+
+    def _remove(self, now: int, keys: tuple[str, ...]) -> Counter[str]:
         for _ in range(_TRIES):
             if not keys:
                 break
@@ -106,27 +145,6 @@ class Sweeper:
             )
         return Counter()
 
-    def look(self, now: int) -> Page:
-        """The next page; an empty one at the end, or while another thread looks. Raises LedgerError."""
-        if not self._guard.acquire(blocking=False):
-            return Page(0, ())
-        try:
-            if self._cells is None:
-                self._runs.clear()
-                self._cells = iter(self._ledger.cells(""))
-            cells = list(islice(self._cells, PAGE))
-            if not cells:
-                self._cells = None
-            found = tuple(key for key, cell in cells if self._over(key, cell, now))
-            return Page(len(cells), found)
-        except BaseException:
-            self._cells = None  # a reading that failed does not go on
-            raise
-        finally:
-            self._guard.release()
-
-    # --- below --------------------------------------------------------------------------------------
-
     def _over(self, key: str, cell: Sequence[Any], now: int) -> bool:
         run = run_of(key)
         return over(key, cell, None if run is None else self._run(run), now, self.keep)
@@ -138,3 +156,11 @@ class Sweeper:
                 self._runs.clear()
             self._runs[run] = self._ledger.cell(run_key(run))
         return self._runs[run]
+
+
+def _batches(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return (keys[first : first + BATCH] for first in range(0, len(keys), BATCH))
+
+
+def _all_cells(ledger: Ledger) -> Iterable[tuple[str, Sequence[Any]]]:
+    return ledger.walk() if isinstance(ledger, _Walkable) else ledger.cells("")

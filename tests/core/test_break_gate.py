@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from sluicegate import (
-    Defer,
     Deny,
     Failed,
     Gate,
@@ -120,15 +120,13 @@ def test_values_that_came_up_pass_in_each_form(to):
     assert isinstance(gate.decide(call), Permit)
 
 
-@pytest.mark.parametrize("value", [list(range(5000)), {"a": list(range(4097))}])
-def test_a_person_may_allow_what_cannot_be_traced_at_all(value):
-    """With `otherwise: approve` the call that a person allowed is settled like any other."""
-    gate = made({"origin": {"x": {"from": ["prompt"], "otherwise": "approve"}}})
-    call = Proposal("t", {"x": value}, run="r1", prompt="hello")
-    asked = gate.decide(call)
-    assert isinstance(asked, Defer)
-    gate.approve(asked.request_id, by="ada")
-    gate.settle(gate.decide(call), Succeeded())
+@pytest.mark.parametrize("values", [201, 4096, 4097, 5000])
+@pytest.mark.parametrize("otherwise", ["deny", "approve"])
+def test_too_many_values_are_refused_whatever_their_number(values, otherwise):
+    """More than can be traced is refused, and no person is asked about what nobody can look through."""
+    gate = made({"origin": {"x": {"from": ["prompt"], "otherwise": otherwise}}})
+    call = Proposal("t", {"x": list(range(values))}, run="r1", prompt="hello")
+    assert codes(gate.decide(call)) == ["origin"]
     assert sound(gate)
 
 
@@ -322,6 +320,18 @@ def test_an_observing_gate_asks_nobody():
     assert sound(gate)
 
 
+def test_what_is_only_watched_is_settled_once_too():
+    """A second outcome of a watched call is as wrong as that of any other, and never on record."""
+    gate = made({"args": {"required": ["x"]}}, observe=True)
+    permit = gate.decide(Proposal("t", {}, run="r1"))
+    assert permit.observed
+    gate.settle(permit, Succeeded(1))
+    with pytest.raises(PermitError, match="was settled before"):
+        gate.settle(permit, Failed("no"))
+    assert len(list(gate.journal)) == 3
+    assert sound(gate)
+
+
 def test_an_observing_gate_asks_nobody_about_digests():
     """The same where the journal keeps no arguments."""
     gate = made({"approve": True, "record": "digest"}, observe=True)
@@ -348,3 +358,35 @@ def test_an_error_without_a_text_is_recorded(record):
     gate.settle(gate.decide(Proposal("t", {})), Failed(Speechless()))
     assert not list(gate.ledger.out())
     assert '"error":"Speechless' in list(gate.journal)[-1].body
+
+
+class Later:
+    """Something to wait for that is no coroutine, as a future is."""
+
+    def __await__(self):
+        yield from ()
+
+
+def test_what_nobody_waited_for_is_unknown():
+    """A plain function that only begins something has not succeeded when it returns."""
+    gate = made()
+    with pytest.raises(TypeError, match="gave a Later; use `await gate.acall"):
+        gate.call(Proposal("t", {}, run="r1"), Later)
+    assert [unknown.tool for unknown in gate.unknowns()] == ["t"]
+
+
+def test_a_generator_is_no_call():
+    """Its body would run after the outcome was recorded; nothing is decided."""
+    gate = made()
+
+    def lazy():
+        yield 1
+
+    async def lazy_too():
+        yield 1
+
+    with pytest.raises(TypeError, match="is a generator"):
+        gate.call(Proposal("t", {}), lazy)
+    with pytest.raises(TypeError, match="is a generator"):
+        asyncio.run(gate.acall(Proposal("t", {}), lazy_too))
+    assert not list(gate.journal)

@@ -167,6 +167,17 @@ def test_each_kind_of_claim_is_taken_from_a_plugin(claim):
     assert sound(gate)
 
 
+def test_a_plugin_may_ask_a_person():
+    """A value that a plugin's claim asks about is asked about, also of a tool without rules on origins."""
+    asks = Traced(("plugin|p|aa",), "p", "x 1", ("aa",), ("prompt",), None, "the user", True)
+    gate = made(claims=lambda: [asks])
+    asked = ask(gate)
+    assert isinstance(asked, Defer)
+    gate.approve(asked.request_id, by="ada")
+    gate.settle(ask(gate), Succeeded())
+    assert sound(gate)
+
+
 def test_a_yes_repeats_no_call_that_a_plugins_key_remembers():
     """Once done is done: where a person said yes to the origin, the recorded result is the answer."""
     asking = {"origin": {"x": {"from": ["prompt"], "otherwise": "approve"}}}
@@ -181,3 +192,23 @@ def test_a_yes_repeats_no_call_that_a_plugins_key_remembers():
     assert again.result == "paid"
     assert sound(gate)
     assert "recorded" in str(gate.explain(call)).lower()
+
+
+def test_values_may_come_from_facts():
+    """A list that a plugin found out is a source of values; a missing one is none, and is named."""
+    rule = {"origin": {"to": ["facts.p.payees"]}}
+    known = {"payees": ["bob@example.com", {"iban": "DE89370400440532013000"}]}
+
+    def pay(found, to):
+        gate = made(rule, facts=lambda: found)
+        decision = gate.decide(Proposal("t", {"to": to}, run="r1"))
+        assert sound(gate)
+        return decision
+
+    assert isinstance(pay(known, "Bob@Example.com"), Permit)
+    assert isinstance(pay(known, ["bob@example.com", "DE89 3704 0044 0532 0130 00"]), Permit)
+    for found in (known, {}, {"payees": None}, None):
+        (reason,) = pay(found, "eve@example.com").reasons
+        assert reason.code == "origin"
+        assert "did not come from facts.p.payees" in reason.message
+    assert codes(pay({}, "bob@example.com")) == ["origin"]

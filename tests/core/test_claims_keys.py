@@ -353,3 +353,16 @@ def test_a_second_attempt_ends_like_a_first(make, kept, outcome, then):
     result = make(repeatable=False).take(cell, hold("p3", at=7))
     assert answer(result) == then
     assert result == Replay(77) or "permit p2 " in result.reason.message
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+def test_a_doubt_that_is_settled_while_the_call_runs_again(outcome):
+    """The call that runs goes on with the key, and ends it as if there had been no doubt."""
+    claim = once(repeatable=True)
+    cell = claim.settle(claim.take(None, hold("p")), hold("p"), ending("unknown"))
+    again = claim.take(cell, hold("q", 20))
+    found = claim.settle(again, hold("p"), ending(outcome)._replace(late=True))
+    assert found == ("held", "b", 20, "q", 30)
+    assert claim.settle(found, hold("q", 20), ending("failed")) is None
+    done = claim.settle(found, hold("q", 20), ending("succeeded", 9))
+    assert claim.take(done, hold("r", 40)) == Replay(9)

@@ -214,10 +214,9 @@ def test_a_call_that_ends_after_its_window_belongs_to_its_window():
     assert cell == (0, 6, 0)
 
 
-def test_settling_where_nothing_is_left_changes_nothing():
-    """A cell that is gone stays gone."""
-    for outcome in ("succeeded", "failed", "unknown"):
-        assert quota().settle(None, hold(), ending(outcome)) is None
+def test_a_failure_where_nothing_is_left_changes_nothing():
+    """A cell that is gone stays gone if there is nothing to count."""
+    assert quota().settle(None, hold(), ending("failed")) is None
 
 
 # --- what a refusal says ------------------------------------------------------------------------
@@ -293,3 +292,27 @@ def test_the_refusal_has_number_name_and_way_out(kept, claim, taken, message, re
     assert refusal.reason.message == message
     assert refusal.reason.retry == retry
     assert (refusal.reason.code, refusal.reason.rule, refusal.wait) == ("budget", "limits[0]", 0)
+
+
+@pytest.mark.parametrize("first", ["succeeded", "failed"])
+def test_what_was_used_counts_although_nothing_was_held(first):
+    """A call that was thought to be free and was not is counted, whoever ended before it."""
+    claim, cell = quota(0, 5), None
+    for number in (1, 2):
+        cell = claim.take(cell, hold(number))
+    cell = claim.settle(cell, hold(1), ending(first))
+    assert cell is None
+    cell = claim.settle(cell, hold(2), ending("succeeded", eur=4))
+    assert cell is not None
+    assert (cell[1], cell[2]) == (4, 0)
+    assert type(quota(2, 5).take(cell, hold(3))) is Refusal
+    assert claim.settle(None, hold(2), ending("unknown")) is None
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_cell_that_is_gone_owes_nothing(late):
+    """What ends after its cell was forgotten counts what it used, and gives back nothing beyond."""
+    found = quota(3, 5).settle(None, hold(1), ending("succeeded", eur=4)._replace(late=late))
+    assert found is not None
+    assert (found[1], found[2]) == (4, 0)
+    assert quota(3, 5).settle(None, hold(1), ending("failed")._replace(late=late)) is None

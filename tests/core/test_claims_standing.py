@@ -131,3 +131,18 @@ def test_anything_else_in_between_begins_anew(tools):
     """A third tool, or the same one twice, is no oscillation (a fifth in a row would be)."""
     assert True not in turns(*tools)
     assert turns(*tools)[-1] is None
+
+
+def test_the_same_call_once_more_is_no_repetition():
+    """A framework that comes back with the call it has proposed already counts it once, in both ways."""
+    repeat = Repeat("k", "limits[0]", "get", 1, "", "turn|c1")
+    cell, _ = repeat.meet(None, 0)
+    assert repeat.meet(cell, 1) == (cell, None)
+    assert repeat._replace(call="turn|c2").meet(cell, 1)[1] is not None
+    turns = Turns("k", "limits[0]", "get", 1, "", "turn|c1")
+    cell, _ = turns.meet(None, 0)
+    cell, _ = turns._replace(tool="put", call="turn|c2").meet(cell, 1)
+    assert turns._replace(tool="put", call="turn|c2").meet(cell, 2) == (cell, None)
+    assert turns.meet(cell, 3) == (cell, None)
+    cell, refusal = turns._replace(call="turn|c3").meet(cell, 4)
+    assert (cell[2], refusal is not None) == (3, True)

@@ -21,7 +21,7 @@ from sluicegate.ledger import Ledger
 from sluicegate.ledger.base import Amended, Rejected
 from sluicegate.ledger.sqlite import SqliteLedger
 from sluicegate.replay import replay
-from sluicegate.sweeper import EVERY, PAGE, SOONER, Sweeper
+from sluicegate.sweeper import BATCH, EVERY, PAGE, SOONER, Sweeper
 from sluicegate.testing import FakeClock, counted_ids
 
 A_DAY = 86_400
@@ -84,7 +84,7 @@ def test_what_is_over_goes_in_batches_and_is_on_record(ledger: Ledger) -> None:
     named = [key for entry in entries if entry["kind"] == "swept" for key in entry["keys"]]
     assert sorted(named) == sorted(before.keys() - left.keys())
     assert removed == len(named) >= 4 * 150
-    assert all(len(entry["keys"]) <= PAGE for entry in entries if entry["kind"] == "swept")
+    assert all(len(entry["keys"]) <= BATCH for entry in entries if entry["kind"] == "swept")
     assert {key.partition("|")[0] for key in left} == {"policy", "run"}
     assert gate.journal.verify() is None
 
@@ -132,6 +132,19 @@ def test_a_request_removes_all_of_its_cells_or_none(ledger: Ledger) -> None:
         assert "is not over" in answer.problem
     assert ledger.head() == head
     assert isinstance(ledger.perform(sweeping(clock.now(), (rate,), Keep())), Amended)
+
+
+def test_what_is_kept_is_kept_for_a_time(ledger: Ledger) -> None:
+    """One below 0 would remove what is alive: neither a sweeper nor a journal entry may say it."""
+    gate, clock = gate_on(ledger)
+    pay(gate, 1)
+    for keep in (Keep(runs=-1), Keep(calls=-1)):
+        with pytest.raises(ValueError, match="below 0"):
+            Sweeper(ledger, keep)
+    key = next(iter(ledger.cells("seen|")))[0]
+    answer = ledger.perform(sweeping(clock.now(), (key,), Keep(calls=-90 * A_DAY * 1_000_000)))
+    assert isinstance(answer, Rejected)
+    assert ledger.cell(key) is not None
 
 
 def test_limits_are_exact_while_it_sweeps(ledger: Ledger) -> None:
@@ -205,7 +218,7 @@ def test_a_step_that_fails_fails_nobody(caplog: pytest.LogCaptureFixture) -> Non
     """A ledger that cannot be read: it is said in the log, and tried again later."""
 
     class Down(MemoryLedger):
-        def cells(self, prefix: str) -> Any:
+        def walk(self) -> Any:
             raise LedgerError("the disk is gone")
 
     ledger = Down()

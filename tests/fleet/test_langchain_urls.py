@@ -7,17 +7,14 @@ runs on a server as it is.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import incident_scene
 import pytest
 import test_incidents
-from test_langchain_fleet import address
+from example_scene import KINDS, assert_holds, url_of
 
 from sluicegate import Gate, Proposal
 from sluicegate.cli.scene import FACTS, Script
@@ -25,16 +22,9 @@ from sluicegate.cli.shop import Shop, policy_text
 from sluicegate.replay import replay
 from sluicegate_langchain.demo import play
 
-ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("memory", "sqlite", "redis", "postgres")
 INCIDENTS = sorted(name for name in vars(test_incidents) if re.match(r"test_i\d\d_", name))
 SHIFTY = re.compile(r"\b[0-9a-f]{32}\b|[\d.]+ s\b|\d+ h \d+ min|\b\d+ min\b")
 """What is different each time: ids of permits, and how long to wait."""
-
-
-def url_of(kind: str, folder: Path) -> str:
-    """A new ledger of this kind."""
-    return "memory:" if kind == "memory" else address(kind, folder)
 
 
 def decisions(kind: str, folder: Path) -> list[Any]:
@@ -87,32 +77,10 @@ def test_every_ledger_gives_the_same_decisions(
     assert {decision for _, decision, *_ in found[0]} == {"permit", "deny"}
 
 
-def example(url: str) -> str:
-    """What the example prints."""
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "examples/langchain_agent.py"), "--ledger", url],
-        capture_output=True,
-        text=True,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")},
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_example_runs_on_every_ledger(kind: str, tmp_path: Path) -> None:
     """Its option is the only change: five things go wrong without a gate, and none with it."""
-    text = example(url_of(kind, tmp_path))
-    refused = text.partition("What the gate refused")[2].partition("What is in")[0]
-    assert re.findall(r"^  \w+: (\w+):", refused, re.MULTILINE) == [
-        "args_unknown", "outcome_unknown", "rate", "budget", "budget", "unknown_tool"
-    ]  # fmt: skip
-    table = text.partition("without, with\n")[2].split("\n")
-    assert [line.split()[-1] for line in table if line.strip()] == ["500", "40", "5", "160", "3"]
+    assert_holds("langchain_agent.py", url_of(kind, tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("incident", INCIDENTS)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -229,19 +232,6 @@ def test_a_journal_that_does_not_verify_is_not_copied(make: Make) -> None:
     assert (new.head()[0], list(new.cells(""))) == (0, [])
 
 
-class Several(MemoryLedger):
-    """A ledger whose journal was written by others, as those of fleets are."""
-
-    numbers: dict[str, int]
-
-    def writers(self) -> dict[str, int]:
-        return self.numbers
-
-    def heads(self) -> dict[str, tuple[int, str]]:
-        own = super().heads()
-        return {**own, **{name: (1, "0" * 64) for name in self.numbers if name not in own}}
-
-
 @pytest.mark.parametrize(
     ("numbers", "problem"),
     [({"a": 0, "b": 1}, "2 writers, each with a chain"), ({"a": 3}, "has the number 3")],
@@ -275,6 +265,34 @@ def test_what_breaks_on_the_way_leaves_the_target_empty(make: Make, kind: str) -
         migrate(torn, new)
     assert (new.head()[0], list(new.cells("")), list(new.out())) == (0, [], [])
     assert migrate(lived(make("memory")), new).permits == 2
+
+
+KILLED = """
+import os, signal, sys
+from sluicegate.ledger.sqlite import SqliteLedger
+from sluicegate.migrate import migrate
+
+def tell(what, count):
+    if what == "cells copied":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+migrate(SqliteLedger(sys.argv[1]), SqliteLedger(sys.argv[2]), tell)
+"""
+
+
+def test_a_copy_that_is_killed_leaves_the_file_empty(make: Make, tmp_path: Path) -> None:
+    """All entries were written and some cells; nothing of it is there, and the next attempt works."""
+    old, path = make("sqlite"), tmp_path / "new.db"
+    assert isinstance(old, SqliteLedger)
+    lived(old)
+    for n in range(1100):
+        old.perform(Noting(old.floor, '"kind":"prompt","root":"r","text":"x"}', f"prompt|r|{n}"))
+    arguments = [sys.executable, "-c", KILLED, str(old.path), str(path)]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    new = SqliteLedger(path)
+    assert (new.head()[0], list(new.cells("")), new.out()) == (0, [], [])
+    assert migrate(old, new).cells > 1100
+    new.close()
 
 
 class Lossy(MemoryLedger):

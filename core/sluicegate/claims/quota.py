@@ -39,7 +39,10 @@ class Quota(NamedTuple):
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
         """Turn what is held into what was used; a window that has passed is left alone."""
-        if cell is None or cell[0] != window_of(hold.at, self.window):
+        own = window_of(hold.at, self.window)
+        if cell is None:  # this call held nothing, and may have used something all the same
+            cell = (own, self.amount, 0) if ending.late else (own, 0, self.amount)
+        elif cell[0] != own:
             return cell
         used, held = cell[1], cell[2]
         if ending.late:  # what is unknown counts as used

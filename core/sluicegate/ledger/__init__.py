@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from ..errors import LedgerError
 from .base import Ledger
 from .memory import MemoryLedger
-from .url import unambiguous
 
 if TYPE_CHECKING:
     from .sqlite import SqliteLedger
@@ -40,12 +39,12 @@ def open_ledger(url: str) -> Ledger:
         _installed("redis", "redis")
         from .redis import RedisLedger
 
-        return RedisLedger.at(unambiguous(url))
+        return RedisLedger.at(url)
     if scheme in _POSTGRES:
         _installed("psycopg", "postgres")
         from .postgres import PostgresLedger
 
-        return PostgresLedger.at(unambiguous(url))
+        return PostgresLedger.at(url)
     named = f" for {scheme!r:.20}" if url.startswith(f"{scheme}://") else ""
     raise LedgerError(
         f"no ledger is known{named}; write memory:, sqlite:///path/to/file.db, "

@@ -53,13 +53,13 @@ def sole_writer(holdings: Holdings, what: str) -> str:
     if len(holdings.writers) != 1:
         raise LedgerError(
             f"the journal has {len(holdings.writers)} writers, each with a chain of its own, and {what} has "
-            "one; copy it to a PostgreSQL ledger"
+            "one; copy it to PostgreSQL or Redis"
         )
     ((name, number),) = holdings.writers.items()
     if number:
         raise LedgerError(
             f"the only writer of the journal has the number {number}, and entries in {what} are those of "
-            "number 0, which the journal refers to; copy it to a PostgreSQL ledger"
+            "number 0, which the journal refers to; copy it to PostgreSQL or Redis"
         )
     return name
 

@@ -53,6 +53,11 @@ class MemoryLedger:
             ]
         return sorted(found)
 
+    def walk(self) -> list[tuple[str, Sequence[Any]]]:
+        """All cells in no particular order."""
+        with self._lock:
+            return list(self._books.cells.items())
+
     def entries(self, after: int = 0) -> Iterator[Entry]:
         journal = self._books.journal
         while after < len(journal):

@@ -14,6 +14,7 @@ from ..claims import Cell
 from ..errors import LedgerError
 from ..journal import Entry
 from .base import Answer, Out, Request
+from .holdings import Holdings
 from .redis_committer import Committer
 from .redis_inspect import Durability
 from .redis_link import Address
@@ -156,6 +157,14 @@ class RedisLedger:
         """
         return self._committer.store.cells(prefix)
 
+    def walk(self) -> Iterator[tuple[str, Sequence[Any]]]:
+        """
+        All cells in no particular order, read as they are needed. Raises LedgerError.
+
+        What is there all the time comes up at least once.
+        """
+        return self._committer.store.walk()
+
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """
         The journal in the order of its commits, behind its first *after* entries. Raises
@@ -177,6 +186,19 @@ class RedisLedger:
     def heads(self) -> dict[str, tuple[int, str]]:
         """Place in its chain and hash of the last entry of each writer, by name. Raises LedgerError."""
         return self._committer.store.heads()
+
+    def writers(self) -> dict[str, int]:
+        """The number of each writer, by name. Raises LedgerError."""
+        return self._committer.store.writers()
+
+    def restore(self, holdings: Holdings) -> None:
+        """
+        Have exactly *holdings*; until all of it is there, no process uses the namespace. The
+        chains of its writers end there, and new ones begin.
+
+        Raises LedgerError if there is anything in this namespace.
+        """
+        self._committer.store.restore(holdings)
 
     def close(self) -> None:
         """Finish what waits, and let go of the server. A closed ledger raises LedgerError when used."""

@@ -15,7 +15,7 @@ acknowledged is recognised.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import urandom
 from typing import Any, Final
 
@@ -23,9 +23,11 @@ from ..claims import Cell
 from ..errors import LedgerError
 from ..journal import GENESIS, Entry
 from .base import Answer, Out, Request
+from .holdings import Holdings
 from .redis_books import WRITER, Draft, RedisBooks, parsed
 from .redis_inspect import Findings, inspect
 from .redis_link import Address, Link
+from .redis_restoring import restore
 
 __all__ = ["Store"]
 
@@ -245,6 +247,16 @@ class Store:
         pattern = "".join(f"\\{sign}" if sign in "*?[]^-\\" else sign for sign in prefix) + "*"
         return sorted((key, parsed(raw)) for key, raw in self._scan(self._cells, pattern))
 
+    def walk(self) -> Iterator[tuple[str, Sequence[Any]]]:
+        """All cells in no order, page by page; one that is there all the time comes up at least once."""
+        cursor = b"0"
+        while True:
+            cursor, page = self._read("HSCAN", self._cells, cursor, "COUNT", PAGE)
+            for key, raw in zip(page[::2], page[1::2], strict=True):
+                yield key.decode(), parsed(raw)
+            if cursor == b"0":
+                return
+
     def out(self) -> list[Out]:
         """All permits that are out."""
         found = ((permit, *parsed(raw)) for permit, raw in self._scan(self._permits, "*"))
@@ -252,10 +264,10 @@ class Store:
 
     def entries(self, after: int) -> Iterator[Entry]:
         """The journal in the order of its commits, behind its first *after* entries."""
-        ledger = (self._read("HGET", self._meta, "id") or b"").decode()
+        name = self._names()[0]
         while page := self._read("XRANGE", self._journal, str(after + 1), "+", "COUNT", PAGE):
             for _, fields in page:
-                yield _entry(ledger, fields)
+                yield _entry(name, fields)
             after = int(page[-1][0].partition(b"-")[0])
 
     def body(self, number: int) -> str:
@@ -264,7 +276,7 @@ class Store:
         found = place and self._read("XRANGE", self._journal, place, place)
         if not found:
             raise LedgerError(f"{self.label} has no entry {number} in its journal (any more)")
-        return _entry("", found[0][1]).body
+        return _entry(str, found[0][1]).body
 
     def head(self) -> tuple[int, str]:
         """How many entries the journal has, and the hash of the last."""
@@ -273,16 +285,22 @@ class Store:
 
     def heads(self) -> dict[str, tuple[int, str]]:
         """Number within its chain and hash of each writer's last entry, by the writer's name."""
-        kept: dict[str, str] = {}
-        raw = self._read("HGETALL", self._meta)
-        for field, value in zip(raw[::2], raw[1::2], strict=True):
-            kept[field.decode()] = value.decode()
+        name, records = self._names()
         found: dict[str, tuple[int, str]] = {}
-        for field, value in kept.items():
-            if field[0] == "w" and field[1:].isdecimal():
-                _, seq, last = value.split(" ")
-                found[_name(kept["id"], int(field[1:]))] = int(seq), last
+        for writer, record in records.items():
+            _, seq, last = record.split(" ")
+            found[name(writer)] = int(seq), last
         return found
+
+    def writers(self) -> dict[str, int]:
+        """The number of each writer, by name."""
+        name, records = self._names()
+        return {name(writer): writer for writer in records}
+
+    def restore(self, holdings: Holdings) -> None:
+        """Have exactly *holdings*, if there is nothing yet."""
+        restore(self._read, self._keys, self.label, FORMAT, holdings)
+        self.floor = holdings.floor
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -291,6 +309,14 @@ class Store:
         self._reading.drop()
 
     # --- below ---
+
+    def _names(self) -> tuple[Callable[[int], str], dict[int, str]]:
+        """What a writer is called, by number, and the records; one from another ledger keeps its name."""
+        raw = self._read("HGETALL", self._meta)
+        kept = {a.decode(): b.decode() for a, b in zip(raw[::2], raw[1::2], strict=True)}
+        ledger = kept.get("id", "")
+        records = {int(f[1:]): kept[f] for f in kept if f[0] == "w" and f[1:].isdecimal()}
+        return lambda writer: kept.get(f"n{writer}") or _name(ledger, writer), records
 
     def _read(self, *command: Any) -> Any:
         if self.gone is not None:
@@ -312,7 +338,7 @@ def _name(ledger: str, writer: int) -> str:
     return f"{ledger}.{writer}"
 
 
-def _entry(ledger: str, fields: Sequence[bytes]) -> Entry:
+def _entry(name: Callable[[int], str], fields: Sequence[bytes]) -> Entry:
     number, prev, last, body = (value.decode() for value in fields[1::2])
     seq, writer = int(number) & ((1 << WRITER) - 1), int(number) >> WRITER
-    return Entry(seq, _name(ledger, writer), prev, last, body)
+    return Entry(seq, name(writer), prev, last, body)

@@ -270,6 +270,13 @@ def _traced(
         )
         yield Reason("origin", rule, message)
         return
+    lost = next((shown for shown, forms in atoms if not forms), None)
+    if lost is not None:
+        message = (
+            f"{name} has {lost}, which cannot be traced to where it came from; send less at once"
+        )
+        yield Reason("origin", rule, message)
+        return
     facts = _in_facts(origin, call.facts)
     for shown, forms in atoms:
         if not facts.isdisjoint(forms):

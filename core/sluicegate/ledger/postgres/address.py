@@ -12,6 +12,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from ...errors import LedgerError
+from ..url import unambiguous
 
 __all__ = ["Address", "Clock", "Durability"]
 
@@ -49,7 +50,7 @@ class Address(NamedTuple):
 
         Raises LedgerError, without the URL's secrets.
         """
-        base, _, query = url.partition("?")
+        base, _, query = unambiguous(url).partition("?")
         ours: dict[str, str] = {}
         theirs: list[tuple[str, str]] = []
         for name, value in parse_qsl(query, keep_blank_values=True):

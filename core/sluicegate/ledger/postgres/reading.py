@@ -115,7 +115,7 @@ class Reading:
 
     def writers(self) -> dict[str, int]:
         """The number of each writer that has made an entry, by name."""
-        return dict(self._rows(_WRITERS))  # type: ignore[arg-type]
+        return dict(self._rows(_WRITERS))
 
     def floor(self) -> int:
         """The latest time that any writer has seen."""

