@@ -322,7 +322,7 @@ def test_a_tool_never_gets_the_answer_that_was_meant_for_the_gate(before, make_g
 
 @BOTH
 def test_resuming_the_others_is_no_repetition(way, effects, make_gate):
-    """Five calls wait and are answered one by one: that the graph comes back to each is nothing that it proposed again."""
+    """Five calls wait and are answered one by one: a graph that comes back proposes nothing again."""
     gate = make_gate({**POLICY, "limits": [{"repeat": 2, "per": ["run"], "oscillation": True}]})
     calls = [call("send", name, to=name) for name in "abcde"]
     graph = waiting_agent(sender(effects, "both"), gate, calls)
