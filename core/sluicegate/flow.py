@@ -45,6 +45,7 @@ from .requests import (
     used_by,
     word_of,
 )
+from .sweeper import Sweeper
 
 __all__ = ["Flow"]
 
@@ -76,6 +77,7 @@ class Flow:
         ids: Ids,
         *,
         observe: bool,
+        sweeper: Sweeper | None = None,
     ) -> None:
         self._policy = policy
         self._ledger = ledger
@@ -83,6 +85,7 @@ class Flow:
         self._clock = clock
         self._ids = ids
         self._observe = observe
+        self._sweeper = sweeper
         self._told: set[str] = set()
 
     # --- deciding -------------------------------------------------------------------------------
@@ -92,6 +95,8 @@ class Flow:
         now = 0
         try:
             now = self.now()
+            if self._sweeper is not None:
+                yield from self._sweeper.stepping(now)
             return (yield from self._decide(proposal, now))
         except LedgerError as error:
             _log.error("the ledger could not be used: %s", error)

@@ -18,12 +18,14 @@ from .drive import adrive, drive
 from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted
 from .flow import Flow
 from .given import ledger_given, outcome_given, permit_given, policy_given, proposal_given
+from .housekeeping import Keep
 from .journal import Journal
 from .ledger import Ledger
 from .outcome import Failed, Outcome, Succeeded, Unknown
 from .people import Scope
 from .plugins import Plugins, PluginSource
 from .proposal import Proposal, Subject
+from .sweeper import Sweeper
 from .usage import Usage, usage
 
 __all__ = ["Gate"]
@@ -48,7 +50,9 @@ class Gate:
     mapping. *ledger* is a `Ledger` or its URL (`memory:`, `sqlite:///file.db`);
     by default SQLite in `.sluicegate/` beside the policy file. With *observe* the
     gate decides and records but refuses nothing. *plugins* are taken by name only,
-    see `sluicegate.hookspec`. *clock* and *ids* are there for tests.
+    see `sluicegate.hookspec`. *housekeeping* says for how long what is over is kept
+    (`sluicegate.housekeeping.Keep`); False leaves it to the command. *clock* and *ids* are
+    there for tests.
 
     Safe for threads and for asyncio; make one per policy and keep it. Raises
     PolicyError, LedgerError or PluginError if it cannot be made.
@@ -61,6 +65,7 @@ class Gate:
         *,
         observe: bool = False,
         plugins: PluginSource = (),
+        housekeeping: bool | Keep = True,
         clock: Clock | None = None,
         ids: Ids = random_id,
     ) -> None:
@@ -80,6 +85,7 @@ class Gate:
             clock or SystemClock(),
             ids,
             observe=observe,
+            sweeper=_sweeper(self.ledger, housekeeping),
         )
         self._desk = Desk(self.ledger, self._flow, asked)
 
@@ -368,6 +374,12 @@ def _unawaited(result: Awaitable[Any]) -> Outcome:
         result.close()
         return Failed(NotExecuted("the function gave a coroutine, which was not run"))
     return Unknown(f"the function gave a {type(result).__name__}, for whose end nobody waited")
+
+
+def _sweeper(ledger: Ledger, housekeeping: bool | Keep) -> Sweeper | None:
+    if housekeeping is False:
+        return None
+    return Sweeper(ledger, None if housekeeping is True else housekeeping)
 
 
 def _permitted(decision: Decision) -> Permit | Recorded:
