@@ -20,7 +20,8 @@ __all__ = ["Context", "context", "current", "current_permit", "in_a_call", "unde
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """
-    The subject and the run that surround a call. *depth* counts the runs around this one.
+    The subject and the run that surround a call. *depth* counts the runs around this one,
+    and *within* are those between the outermost one and the parent.
 
     *prompt* is what the user said. *tools* are the lists of names and patterns to which
     the run and those around it were narrowed: a call must fit one of each.
@@ -31,6 +32,7 @@ class Context:
     parent: str | None = None
     root: str | None = None
     depth: int = 0
+    within: tuple[str, ...] = ()
     prompt: str | None = None
     tools: Narrowing = ()
 
@@ -133,12 +135,14 @@ def context(
     inner = replace(outer, subject=who)
     if run is not None and checked_name(run, "run") != outer.run:
         nested = outer.run is not None
+        between = () if outer.parent in (None, outer.root) else (str(outer.parent),)
         inner = replace(
             inner,
             run=run,
             parent=outer.run,
             root=outer.root or outer.run or run,
             depth=outer.depth + nested,
+            within=(*outer.within, *between),
         )
     if prompt is not None:
         inner = replace(inner, prompt=prompt)

@@ -82,6 +82,7 @@ class Guard:
             root=here.root,
             depth=here.depth,
             tools=here.tools,
+            within=here.within,
             prompt=here.prompt,
             source="python",
         )

@@ -68,8 +68,8 @@ class Proposal:
     *run* names the agent's run and *call_id* the call in it, by the framework's own
     id; an empty call id means that the framework should have given one and did not.
     *schema* is the tool's own JSON Schema as the model was shown it. *parent* is the
-    run that started this one, *root* the outermost of them and *depth* the number
-    of runs between. *source* says which adapter saw the call.
+    run that started this one, *root* the outermost of them, *within* those between the two,
+    from the outside in, and *depth* the number of runs around this one. *source* says which adapter saw the call.
 
     *turn* names the message of the model that the call came in. *tools* are the lists of
     names and patterns to which the run was narrowed. *prompt* is what the user said, as
@@ -97,6 +97,7 @@ class Proposal:
         "tool",
         "tools",
         "turn",
+        "within",
     )
 
     tool: str
@@ -112,6 +113,7 @@ class Proposal:
     source: str
     turn: str | None
     tools: tuple[tuple[str, ...], ...]
+    within: tuple[str, ...]
     prompt: str | None
     defect: str | None
     flaw: Reason | None
@@ -136,6 +138,7 @@ class Proposal:
         source: str = "",
         turn: str | None = None,
         tools: Collection[Iterable[str]] = (),
+        within: Collection[str] = (),
         prompt: str | None = None,
         defect: str | None = None,
         flaw: Reason | None = None,
@@ -171,6 +174,7 @@ class Proposal:
         put(self, "source", checked_name(source, "source") if source else "")
         put(self, "turn", turn if turn is None else checked_name(turn, "turn"))
         put(self, "tools", _lists(tools) if tools else ())
+        put(self, "within", tuple(checked_name(r, "a run in within") for r in within))
         put(self, "prompt", prompt if prompt is None else _said(prompt))
         put(self, "_binding", None)
         put(self, "text", self._canonical())
@@ -200,7 +204,7 @@ class Proposal:
         args: dict[str, Any] = record["args"] if defect is None and flaw is None else {}
         made = cls(
             args=args, subject=subject, schema=schema, defect=defect, flaw=flaw,
-            tools=record.get("tools", ()), **given,
+            tools=record.get("tools", ()), within=record.get("within", ()), **given,
         )  # fmt: skip
         if record["args"] is not None and args is not record["args"]:
             # the arguments were fine, and the name or the id was not
@@ -265,11 +269,16 @@ class Proposal:
 
     def _rarely(self) -> str:
         """What most calls lack, so that their digests do not depend on it."""
-        if self.turn is None and not self.tools:
+        if self.turn is None and not self.tools and not self.within:
             return ""
         lists = ",".join(f"[{','.join(map(quoted, names))}]" for names in self.tools)
         tools = f',"tools":[{lists}]' if self.tools else ""
-        return tools + (f',"turn":{quoted(self.turn)}' if self.turn is not None else "")
+        turn = f',"turn":{quoted(self.turn)}' if self.turn is not None else ""
+        return (
+            tools
+            + turn
+            + (f',"within":[{",".join(map(quoted, self.within))}]' if self.within else "")
+        )
 
     def __copy__(self) -> Proposal:
         return self

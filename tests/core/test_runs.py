@@ -18,6 +18,7 @@ from sluicegate import (
     context,
     current,
 )
+from sluicegate.replay import replay
 from sluicegate.testing import FakeClock, counted_ids
 
 
@@ -257,6 +258,7 @@ def within(tool):
         root=here.root,
         depth=here.depth,
         tools=here.tools,
+        within=here.within,
     )
 
 
@@ -304,6 +306,31 @@ def test_agents_can_be_only_so_deep():
     (reason,) = ask(gate, run="d", parent="c", root="r1", depth=2).reasons
     assert reason.code == "depth"
     assert "2 agents deep, of 1 allowed (it was called by run c)" in reason.message
+
+
+def test_every_run_around_a_call_holds_for_it():
+    """A halt or a narrowing of a run in the middle reaches the agents of its agents."""
+    gate = made({"get": {}, "send": {}})
+    with context(run="a"), context(run="b"), context(run="c"), context(run="d"):
+        here = current()
+        assert (here.run, here.parent, here.within, here.root, here.depth) == (
+            "d",
+            "c",
+            ("b",),
+            "a",
+            3,
+        )
+        deep = within("get")
+        with context(run="e"):
+            deeper = within("get")
+    assert deeper.within == ("b", "c")
+    assert isinstance(gate.decide(deep), Permit)
+    gate.halt(run="b", by="ada")
+    assert codes(gate.decide(deep)) == codes(gate.decide(deeper)) == ["halted"]
+    gate.resume(run="b", by="ada")
+    ask(gate, "get", run="c", tools=[["send"]])
+    assert codes(gate.decide(deeper)) == ["not_granted"]
+    assert replay(gate.journal).difference is None
 
 
 @pytest.mark.parametrize("scope", [{"tenant": "acme"}, {"agent": "a"}, {"run": "r1"}, {}])

@@ -311,3 +311,11 @@ def test_a_node_of_a_cluster_will_do() -> None:
     sound(ledger)
     ledger.close()
     node.remove()
+
+
+def test_a_database_is_a_number() -> None:
+    """The client takes database 0 for any other name, and two ledgers would be one."""
+    with pytest.raises(
+        LedgerError, match=r"names the database 'production'; databases of Redis are numbers"
+    ):
+        RedisLedger.at("redis://127.0.0.1:1/production")

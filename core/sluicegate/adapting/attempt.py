@@ -89,6 +89,7 @@ class Attempt:
                 root=here.root,
                 depth=here.depth,
                 tools=here.tools,
+                within=here.within,
                 prompt=here.prompt if here.prompt is not None or inner else prompt,
                 turn=turn,
                 source=source,

@@ -86,7 +86,7 @@ def _counting(limits: list[tuple[str, RepeatLimit]], tool: str, own: int | None)
 
 
 def _always(proposal: Proposal) -> list[Standing]:
-    """Halts, and the runs that the call is made in: its own, the one around it, the outermost."""
+    """Halts, and the runs that the call is made in: its own and all around it, as far as they are known."""
     who, run, tool = proposal.subject, proposal.run, proposal.tool
     if run is None and proposal.root is None:
         return [Halts(HALTS, who.tenant, who.user, who.agent, ())]
@@ -95,7 +95,8 @@ def _always(proposal: Proposal) -> list[Standing]:
             Halts(HALTS, who.tenant, who.user, who.agent, (run,)),
             Run(run_key(run), run, tool, proposal.tools, own=True),
         ]
-    runs = tuple(dict.fromkeys(r for r in (run, proposal.parent, proposal.root) if r is not None))
+    around = (run, proposal.parent, *proposal.within, proposal.root)
+    runs = tuple(dict.fromkeys(r for r in around if r is not None))
     return [
         Halts(HALTS, who.tenant, who.user, who.agent, runs),
         *(Run(run_key(r), r, tool, proposal.tools, own=r == run) for r in runs),
