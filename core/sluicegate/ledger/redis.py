@@ -210,7 +210,7 @@ def _address(url: str, namespace: str) -> Address:
     label = _label(unambiguous(url))
     if url.partition("://")[0] not in ("redis", "rediss", "unix"):
         raise LedgerError(f"{label} is no address of a Redis server; {_FORMS}")
-    database = urlsplit(url).path.strip("/")
+    database = label.partition("://")[2].partition("/")[2].strip("/")
     if not url.startswith("unix:") and database and not database.isdecimal():
         raise LedgerError(  # the client would take database 0 without a word
             f"{label} names the database {database!r:.40}; databases of Redis are numbers, and "
