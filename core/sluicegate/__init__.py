@@ -13,7 +13,6 @@ from .canonical import NotCanonical, thaw
 from .clock import Clock, SystemClock
 from .context import Context, context, current, current_permit
 from .decision import Decision, Defer, Deny, Permit, Reason, Recorded
-from .desk import Asking, Halted, UnknownOutcome
 from .errors import (
     ApprovalRequired,
     Denied,
@@ -35,6 +34,7 @@ from .schema import Schema
 from .usage import Usage
 
 if TYPE_CHECKING:
+    from .desk import Asking, Halted, UnknownOutcome
     from .policy.model import Policy
 
 __version__ = "0.1.0"
@@ -90,4 +90,8 @@ def __getattr__(name: str) -> object:
         from .policy.model import Policy
 
         return Policy
+    if name in ("Asking", "Halted", "UnknownOutcome"):
+        from . import desk
+
+        return getattr(desk, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,6 @@ from .canonical import thaw
 from .clock import Clock, Ids, SystemClock, random_id
 from .context import under
 from .decision import Decision, Defer, Deny, Permit, Recorded
-from .desk import Asking, Desk, Halted, UnknownOutcome
 from .drive import adrive, drive
 from .errors import ApprovalRequired, Denied, LedgerError, NotExecuted
 from .flow import Flow
@@ -33,6 +32,7 @@ __all__ = ["Gate"]
 _log: Final = logging.getLogger("sluicegate")
 
 if TYPE_CHECKING:
+    from .desk import Asking, Desk, Halted, UnknownOutcome
     from .explain import Explanation
     from .plan import Plan
     from .policy.model import Policy
@@ -77,17 +77,16 @@ class Gate:
         self.ledger = ledger_given(ledger, self.policy)
         self.journal = Journal(self.ledger)
         self.observe = observe
-        self._plugins = asked = named if named.names else None
+        self._plugins = named if named.names else None
         self._flow = Flow(
             self._compiled,
             self.ledger,
-            asked,
+            self._plugins,
             clock or SystemClock(),
             ids,
             observe=observe,
             sweeper=_sweeper(self.ledger, housekeeping),
         )
-        self._desk = Desk(self.ledger, self._flow, asked)
 
     # --- decide and settle ----------------------------------------------------------------------
 
@@ -223,6 +222,12 @@ class Gate:
             )
 
     # --- people -----------------------------------------------------------------------------------
+
+    @property
+    def _desk(self) -> Desk:
+        from .desk import Desk  # a program that only decides need not load it
+
+        return Desk(self.ledger, self._flow, self._plugins)
 
     def pending(self) -> list[Asking]:
         """Requests that wait for a person's yes, oldest first."""
