@@ -458,7 +458,7 @@ def test_observing_gates_tell_what_they_watched():
         permit = gate.decide(Proposal(tool, {"order": "A-1"}, run="r"))
         gate.settle(permit, Succeeded("ok"))
     report = report_of(gate.ledger, CompiledPolicy(gate.policy), "r", clock.now())
-    assert [(tally.tool, tally.succeeded, tally.watched) for tally in report.calls] == [
+    assert [(tally.tool, tally.succeeded, tally.refused) for tally in report.calls] == [
         ("refund", 1, 0),
         ("send_receipt", 1, 0),
     ]

@@ -123,10 +123,13 @@ class Acts:
 
     def _decided(self, entry: int, content: Mapping[str, Any]) -> None:
         said, now = content["proposal"], (content["at"], self._place)
-        state: State = _ENDS.get(content["decision"], "watched")
-        if "permit" in content:  # an observing gate, too, holds what it would have permitted
-            state = "open"
+        if (
+            "permit" in content
+        ):  # what an observing gate lets run is open too, whatever it thought of it
+            state: State = "open"
             self._permits[content["permit"]] = len(self.all)
+        else:
+            state = _ENDS[content["decision"]]
         text = said["args_digest"] if "args_digest" in said else freeze(said["args"])[1]
         ended = None if state == "open" else now
         self.all.append(Act(content, text, entry, now, ended, state))

@@ -164,7 +164,7 @@ def _history(tries: Sequence[Act], telling: Sequence[Act]) -> str:
     early = sum(one.state in _DONE for one in telling)
     if early:
         told.append(f"succeeded {early}×, but began before this one had ended")
-    for state in ("failed", "unknown", "open", "refused", "deferred", "watched"):
+    for state in ("failed", "unknown", "open", "refused", "deferred"):
         found = [one for one in telling if one.state == state]
         if found:
             told.append(_state(state, found))
@@ -182,9 +182,7 @@ def _state(state: str, found: Sequence[Act]) -> str:
         return f"is under way (permit {last.content['permit']})"
     if state == "refused":
         return f"was refused {len(found)}× ({', '.join(last.codes)})"
-    if state == "deferred":
-        return f"needs a person's yes (request {last.content['request']})"
-    return f"was only watched {len(found)}×"
+    return f"needs a person's yes (request {last.content['request']})"
 
 
 def _way_out(tries: Sequence[Act], wanted: str) -> str:

@@ -12,13 +12,13 @@ from ..amount import Micros, shown
 __all__ = ["COUNTS", "Call", "Owed", "Report", "Spent", "State", "Tally", "Waiting", "on_one_line"]
 
 State: TypeAlias = Literal[
-    "open", "succeeded", "failed", "unknown", "recorded", "refused", "deferred", "watched"
+    "open", "succeeded", "failed", "unknown", "recorded", "refused", "deferred"
 ]
-"""What became of a proposal; `watched` is one that a gate let run because it merely observes."""
+"""What became of a proposal."""
 
 COUNTS: Final = (
     *("permitted", "succeeded", "failed", "unknown", "open", "recorded", "refused"),
-    *("deferred", "watched"),
+    "deferred",
 )
 """What a tally counts, in the order in which it is told."""
 
@@ -119,7 +119,6 @@ class Tally:
     recorded: int = 0
     refused: int = 0
     deferred: int = 0
-    watched: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
