@@ -47,6 +47,7 @@ MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 100_000
 """How many values one document may have; shared lists could expand without end."""
 _SHORT: Final = 1000
+_SMALL: Final = 2**63
 SMALLEST_INTEGER: Final = -(2**63)
 LARGEST_INTEGER: Final = 2**64 - 1
 
@@ -190,6 +191,9 @@ def _walk_object(value: dict[Any, Any], depth: int, budget: list[int]) -> tuple[
             if kind is str and len(item) <= _SHORT:  # the common leaf, without a call
                 frozen[key] = item
                 texts[key] = quoted(item)
+            elif kind is int and -_SMALL < item < _SMALL:
+                frozen[key] = item
+                texts[key] = int.__repr__(item)
             else:
                 frozen[key], texts[key] = _walk(item, depth - 1, budget)
                 size += len(texts[key])

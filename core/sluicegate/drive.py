@@ -62,7 +62,11 @@ async def adrive(flow: Steps[T], ledger: Ledger) -> T:
         step = next(flow)
         while True:
             try:
-                answer = await _adone(step, ledger)
+                kind = type(step)
+                if kind is Pause or kind is Inquire:
+                    answer = await _adone(step)  # type: ignore[arg-type]
+                else:
+                    answer = await ledger.aperform(step)  # type: ignore[arg-type]
             except Exception as error:  # noqa: BLE001 - it is the flow's to say what an error means
                 step = flow.throw(error)
             else:
@@ -74,11 +78,10 @@ async def adrive(flow: Steps[T], ledger: Ledger) -> T:
         flow.close()
 
 
-async def _adone(step: Step, ledger: Ledger) -> Any:
+async def _adone(step: Pause | Inquire) -> Any:
     import asyncio  # not at the top: a program without an event loop need not load one
 
-    if type(step) is Pause:
-        return await asyncio.sleep(step.seconds)
     if type(step) is Inquire:
         return await asyncio.to_thread(step.question)
-    return await ledger.aperform(step)  # type: ignore[arg-type]
+    assert type(step) is Pause  # noqa: S101 - for the type checker
+    return await asyncio.sleep(step.seconds)

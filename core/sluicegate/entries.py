@@ -141,7 +141,7 @@ def outcome_entry(
     permit: Permit, outcome: Outcome, used: Mapping[str, int], by: str | None = None
 ) -> str:
     """The entry of an outcome; costs are in millionths. *by* found it out where it was unknown."""
-    costs = ",".join(f"{quoted(name)}:{used[name]}" for name in sorted(used))
+    costs = ",".join([f"{quoted(name)}:{used[name]}" for name in sorted(used)])
     if isinstance(outcome, Succeeded):
         told, result = "", _result(outcome.result, LARGEST_RESULT if not permit.digest else -1)
     else:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from .amount import LARGEST, MICRO, Micros, micros
 from .canonical import FrozenDict
 from .claims import Claim
+from .claims.base import build
 from .decision import Reason
 from .glob import matches
 from .policy.rules import Call, Rules, ToolRule
@@ -56,11 +57,12 @@ def evaluate(policy: Rules, proposal: Proposal, facts: Mapping[str, Any], now: i
     rule = policy.rule(proposal.tool)
     if rule is None:
         return Objected((_unknown_tool(policy, proposal.tool),))
-    flaw = _flaw(proposal)
-    if flaw is not None:
-        return Objected((flaw,))
-    args = _kept(rule, proposal)
-    scope = Scope(proposal, args, facts, now)
+    if proposal.flaw is not None:
+        return Objected((proposal.flaw,))
+    if proposal.call_id == "":
+        return Objected((_NAMELESS,))
+    args = proposal.args if rule.unknown_args != "drop" else _kept(rule, proposal)
+    scope = build(Scope, (proposal, args, facts, now))
     reasons: list[Reason] = []
     if proposal.tools and proposal.run is None:  # what narrows a run stands with the run
         reasons += _task(proposal)
@@ -75,7 +77,7 @@ def evaluate(policy: Rules, proposal: Proposal, facts: Mapping[str, Any], now: i
     asks = _asked(rule, scope, reasons) if rule.approve is not None else ()
     if reasons:
         return Objected(tuple(reasons))
-    return _claimed(rule, Call(proposal, args, costs, facts), asks)
+    return _claimed(rule, build(Call, (proposal, args, costs, facts)), asks)
 
 
 _FREE: Final[Mapping[str, Micros]] = FrozenDict()
@@ -98,22 +100,17 @@ def _claimed(rule: ToolRule, call: Call, asks: tuple[Reason, ...]) -> Verdict:
     if reasons:
         return Objected(tuple(reasons))
     key = rule.key(call) if rule.key is not None else None
-    return Allowed(rule, call.args, tuple(claims), call.costs, key, asks)
+    return build(Allowed, (rule, call.args, tuple(claims), call.costs, key, asks))
 
 
 # --- the proposal itself -------------------------------------------------------------------------
 
 
-def _flaw(proposal: Proposal) -> Reason | None:
-    if proposal.flaw is not None:
-        return proposal.flaw
-    if proposal.call_id == "":
-        return Reason(
-            "duplicate_call",
-            "call_id",
-            "the call has no id, so it cannot be told from its own repetition; give each call an id of its own",
-        )
-    return None
+_NAMELESS: Final = Reason(
+    "duplicate_call",
+    "call_id",
+    "the call has no id, so it cannot be told from its own repetition; give each call an id of its own",
+)
 
 
 def _unknown_tool(policy: Rules, name: str) -> Reason:
@@ -191,7 +188,7 @@ def _kept(rule: ToolRule, proposal: Proposal) -> Mapping[str, Any]:
     """The arguments that would run: all, or without those that the policy drops."""
     declared = proposal.schema.names if proposal.schema is not None else None
     args = proposal.args
-    if rule.unknown_args != "drop" or declared is None or declared.issuperset(args):
+    if declared is None or declared.issuperset(args):
         return args
     return FrozenDict({name: value for name, value in args.items() if name in declared})
 
@@ -202,7 +199,8 @@ def _fits(rule: ToolRule, proposal: Proposal, args: Mapping[str, Any]) -> bool:
         closed = rule.unknown_args == "deny"
         if closed and schema.names is not None and not schema.names.issuperset(args):
             return False
-        if not schema.holds(_declared(rule, proposal, args), closed=closed):
+        known = args if closed else _declared(rule, proposal, args)
+        if not schema.holds(known, closed=closed):
             return False
     return rule.args is None or rule.args.is_valid(args)
 

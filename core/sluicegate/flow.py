@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .canonical import FrozenDict
 from .claims import Claim, Hold
+from .claims.base import build
 from .clock import Clock, Ids
 from .decision import Code, Decision, Defer, Deny, Permit, Reason, Recorded
 from .drive import Inquire, Pause, Steps
@@ -21,6 +22,7 @@ from .entries import outcome_entry, policy_entry, prompt_entry, recalled_entry, 
 from .errors import LedgerError, PermitError, PluginError
 from .evaluate import Allowed, Objected, Verdict, evaluate
 from .ledger.base import (
+    Answer,
     Claiming,
     Deferred,
     Granted,
@@ -51,6 +53,7 @@ __all__ = ["Flow"]
 
 _log: Final = logging.getLogger("sluicegate")
 _NO_FACTS: Final[Mapping[str, Any]] = FrozenDict()
+_NO_CLAIMS: Final[tuple[Claim, ...]] = ()
 _SECOND: Final = 1_000_000
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.05
@@ -58,6 +61,14 @@ _KNOWN: Final = 10_000
 
 if TYPE_CHECKING:
     from .policy.compile import CompiledPolicy
+
+
+class _Draft(Permit):
+    """A permit that is being made: each field of a frozen one takes ten times as long to set."""
+
+    __slots__ = ()
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__
 
 
 class Flow:
@@ -80,6 +91,7 @@ class Flow:
         sweeper: Sweeper | None = None,
     ) -> None:
         self._policy = policy
+        self._revision = policy.revision
         self._ledger = ledger
         self._plugins = plugins
         self._clock = clock
@@ -95,7 +107,7 @@ class Flow:
         now = 0
         try:
             now = self.now()
-            if self._sweeper is not None:
+            if self._sweeper is not None and self._sweeper.due():
                 yield from self._sweeper.stepping(now)
             return (yield from self._decide(proposal, now))
         except LedgerError as error:
@@ -108,25 +120,14 @@ class Flow:
             return self._failed(proposal, now, "internal_error", message, "never")
 
     def _decide(self, proposal: Proposal, now: int) -> Steps[Decision]:
-        told = self._told
-        if self._policy.revision not in told or (
-            proposal.schema is not None and proposal.schema.digest not in told
-        ):
+        told, schema = self._told, proposal.schema
+        if self._revision not in told or (schema is not None and schema.digest not in told):
             yield from self._announce(proposal, now)
-        facts, facts_text = _NO_FACTS, "{}"
-        extra: tuple[Claim, ...] = ()
-        final = False
-        plugins = self._plugins
-        if plugins is None:
-            verdict = evaluate(self._policy, proposal, facts, now)
+        facts, extra, final = "{}", _NO_CLAIMS, False
+        if self._plugins is None:
+            verdict = evaluate(self._policy, proposal, _NO_FACTS, now)
         else:
-            try:
-                facts, facts_text = yield Inquire(lambda: plugins.facts(proposal))
-                verdict, final = self._objected(plugins, proposal, facts, now)
-                if type(verdict) is Allowed:
-                    extra = plugins.claims(proposal, facts)
-            except PluginError as error:
-                verdict = Objected((Reason("plugin_error", "plugins", str(error)),))
+            verdict, facts, extra, final = yield from self._consult(self._plugins, proposal, now)
         if type(verdict) is Allowed and verdict.rule.prompted and proposal.prompt:
             yield from self._hear(proposal, now)
         request = claiming(
@@ -135,12 +136,29 @@ class Flow:
             now,
             verdict,
             permit=self._ids() if self._observe or type(verdict) is Allowed else "",
-            facts=facts_text,
+            facts=facts,
             extra=extra,
             final=final,
             observe=self._observe,
         )
-        return (yield from self._claim(proposal, request, verdict))
+        answer = yield request
+        if type(answer) is Granted:
+            return self._granted(proposal, request, verdict, answer.at)
+        return (yield from self._answered(proposal, request, verdict, answer))
+
+    def _consult(
+        self, plugins: Plugins, proposal: Proposal, now: int
+    ) -> Steps[tuple[Verdict, str, tuple[Claim, ...], bool]]:
+        """The verdict, facts as text, claims of plugins, and whether their objections end the run."""
+        facts_text, extra, final = "{}", _NO_CLAIMS, False
+        try:
+            facts, facts_text = yield Inquire(lambda: plugins.facts(proposal))
+            verdict, final = self._objected(plugins, proposal, facts, now)
+            if type(verdict) is Allowed:
+                extra = plugins.claims(proposal, facts)
+        except PluginError as error:
+            verdict = Objected((Reason("plugin_error", "plugins", str(error)),))
+        return verdict, facts_text, extra, final
 
     def _objected(
         self, plugins: Plugins, proposal: Proposal, facts: Mapping[str, Any], now: int
@@ -152,21 +170,20 @@ class Flow:
         before = verdict.reasons if type(verdict) is Objected else ()
         return Objected((*before, *objections.reasons)), objections.final
 
-    def _claim(self, proposal: Proposal, request: Claiming, verdict: Verdict) -> Steps[Decision]:
+    def _answered(
+        self, proposal: Proposal, request: Claiming, verdict: Verdict, answer: Answer
+    ) -> Steps[Decision]:
         wording = request.wording
-        answer = yield request
         if type(answer) is Refused and answer.wait and not self._observe:
             answer = yield from self._wait(request, answer.wait)
         if type(answer) is Granted:
-            assert type(verdict) is Allowed  # noqa: S101 - for the type checker
-            self._tell(answer.at, lambda: wording.permitted(request.permit, request.lease, None))
-            return self._permit(proposal, request, verdict, answer.at)
+            return self._granted(proposal, request, verdict, answer.at)
         if type(answer) is Replayed:
-            self._tell(answer.at, lambda: wording.replayed(0))
+            self._tell(answer.at, wording.replayed, 0)
             return (yield from self._replay(proposal, answer, request.permit))
         if type(answer) is Deferred:
             told = answer.request, answer.expires, answer.reasons
-            self._tell(answer.at, lambda: wording.deferred(*told))
+            self._tell(answer.at, wording.deferred, *told)
             if self._observe:
                 return self._watched(proposal, answer.at, request.permit)
             return Defer(
@@ -177,28 +194,33 @@ class Flow:
             )
         assert type(answer) is Refused  # noqa: S101 - for the type checker
         reasons, final = answer.reasons, answer.final
-        self._tell(answer.at, lambda: wording.refused(reasons, final))
+        self._tell(answer.at, wording.refused, reasons, final)
         return self._no(proposal, answer.at, reasons, final, request.permit)
 
-    def _permit(self, proposal: Proposal, request: Claiming, allowed: Allowed, at: int) -> Permit:
-        rule = allowed.rule
-        approval = () if request.approval is None else (request.approval,)
-        return Permit(
-            id=request.permit,
-            tool=proposal.tool,
-            args=allowed.args,
-            at=at,
-            expires_at=at + rule.lease,
-            claims=(*request.claims, *approval),
-            revision=self._policy.revision,
-            binding=request.binding,
-            costs=allowed.costs,
-            on_error=rule.on_error,
-            key=allowed.key,
-            digest=rule.digest,
-            proposal=proposal,
-            rule=rule,
-        )
+    def _granted(self, proposal: Proposal, request: Claiming, allowed: Verdict, at: int) -> Permit:
+        assert type(allowed) is Allowed  # noqa: S101 - for the type checker
+        if self._plugins is not None:
+            self._tell(at, request.wording.permitted, request.permit, request.lease, None)
+        rule, approval = allowed.rule, request.approval
+        permit: Any = object.__new__(_Draft)
+        permit.id = request.permit
+        permit.tool = proposal.tool
+        permit.args = allowed.args
+        permit.at = at
+        permit.expires_at = at + rule.lease
+        permit.claims = request.claims if approval is None else (*request.claims, approval)
+        permit.revision = self._revision
+        permit.binding = request.binding
+        permit.costs = allowed.costs
+        permit.on_error = rule.on_error
+        permit.key = allowed.key
+        permit.observed = False
+        permit.digest = rule.digest
+        permit.proposal = proposal
+        permit.rule = rule
+        permit.__class__ = Permit
+        made: Permit = permit
+        return made
 
     def _wait(self, request: Claiming, limit: int) -> Steps[Any]:
         """Ask again until it is our turn; the last answer is the one that counts and is recorded."""
@@ -290,20 +312,21 @@ class Flow:
                 raise PermitError(problem, outcome=outcome)
             answer = yield Noting(now, rest, notes=notes)
             self._remember(ended)
-            self._tell(answer.at, lambda: rest)
+            self._tell(answer.at, str, rest)
             return
-        hold = Hold(permit.id, permit.at, permit.expires_at, permit.binding)
-        answer = yield Settling(
-            hold, permit.claims, now, word_of(outcome), used, rest, notes, by is not None
-        )
+        hold = build(Hold, (permit.id, permit.at, permit.expires_at, permit.binding))
+        word, late = word_of(outcome), by is not None
+        answer = yield build(Settling, (hold, permit.claims, now, word, used, rest, notes, late))
         if type(answer) is Rejected:
             raise PermitError(answer.problem, outcome=outcome)
         assert type(answer) is Settled  # noqa: S101 - for the type checker
-        self._tell(answer.at, lambda: rest)
+        if self._plugins is not None:
+            self._tell(answer.at, str, rest)
 
     def now(self) -> int:
         """The time that a decision made now would have, in µs since 1970 UTC."""
-        return max(self._clock.now(), self._ledger.floor)
+        now, floor = self._clock.now(), self._ledger.floor
+        return now if now > floor else floor
 
     # --- the journal ----------------------------------------------------------------------------
 
@@ -333,6 +356,7 @@ class Flow:
             self._told.clear()
         self._told.add(told)
 
-    def _tell(self, at: int, rest: Callable[[], str]) -> None:
+    def _tell(self, at: int, rest: Callable[..., str], *given: Any) -> None:
+        """Let plugins have the entry that ends with *rest* of what is *given*."""
         if self._plugins is not None:
-            self._plugins.record(json.loads(f'{{"at":{at},{rest()}'))
+            self._plugins.record(json.loads(f'{{"at":{at},{rest(*given)}'))

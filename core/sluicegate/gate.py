@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
+from .archive import Archive
 from .canonical import thaw
 from .clock import Clock, Ids, SystemClock, random_id
 from .context import under
@@ -24,7 +25,7 @@ from .outcome import Failed, Outcome, Succeeded, Unknown
 from .people import Scope
 from .plugins import Plugins, PluginSource
 from .proposal import Proposal, Subject
-from .sweeper import Sweeper
+from .sweeper import sweeper_given
 from .usage import Usage, usage
 
 __all__ = ["Gate"]
@@ -51,8 +52,9 @@ class Gate:
     by default SQLite in `.sluicegate/` beside the policy file. With *observe* the
     gate decides and records but refuses nothing. *plugins* are taken by name only,
     see `sluicegate.hookspec`. *housekeeping* says for how long what is over is kept
-    (`sluicegate.housekeeping.Keep`); False leaves it to the command. *clock* and *ids* are
-    there for tests.
+    (`sluicegate.housekeeping.Keep`); False leaves it to the command. Journal entries older
+    than 90 days, or as an `Archive` says, are moved to the folder *archive*; without one they
+    stay. *clock* and *ids* are there for tests.
 
     Safe for threads and for asyncio; make one per policy and keep it. Raises
     PolicyError, LedgerError or PluginError if it cannot be made.
@@ -66,6 +68,7 @@ class Gate:
         observe: bool = False,
         plugins: PluginSource = (),
         housekeeping: bool | Keep = True,
+        archive: str | Path | Archive | None = None,
         clock: Clock | None = None,
         ids: Ids = random_id,
     ) -> None:
@@ -85,7 +88,7 @@ class Gate:
             clock or SystemClock(),
             ids,
             observe=observe,
-            sweeper=_sweeper(self.ledger, housekeeping),
+            sweeper=sweeper_given(self.ledger, housekeeping, archive),
         )
 
     # --- decide and settle ----------------------------------------------------------------------
@@ -379,12 +382,6 @@ def _unawaited(result: Awaitable[Any]) -> Outcome:
         result.close()
         return Failed(NotExecuted("the function gave a coroutine, which was not run"))
     return Unknown(f"the function gave a {type(result).__name__}, for whose end nobody waited")
-
-
-def _sweeper(ledger: Ledger, housekeeping: bool | Keep) -> Sweeper | None:
-    if housekeeping is False:
-        return None
-    return Sweeper(ledger, None if housekeeping is True else housekeeping)
 
 
 def _permitted(decision: Decision) -> Permit | Recorded:

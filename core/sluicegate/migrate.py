@@ -14,9 +14,10 @@ from itertools import zip_longest
 from typing import Any, Final, NamedTuple, TypeVar
 
 from .errors import LedgerError
-from .journal import Journal
+from .journal import Entry, Journal
 from .ledger import Ledger
 from .ledger.holdings import Holdings, Restorable, refuse_used
+from .ledger.trimming import Trimmable
 from .people import Scope, halting
 
 __all__ = ["Copied", "NotEqual", "migrate"]
@@ -52,8 +53,10 @@ def migrate(
     heads = _checked(source, target)
     holdings = Holdings(
         writers=_numbers(source, heads),
+        heads=heads,
         floor=source.floor,
         entries=_counted(source.entries(), "entries copied", tell),
+        kept=_kept(source),
         cells=_counted(source.cells(""), "cells copied", tell),
         permits=source.out(),
     )
@@ -117,11 +120,17 @@ def _compared(
         raise NotEqual("the journal of the copy does not end where its source does")
     entries = _equal(source.entries(), target.entries(), "entries compared", tell)
     cells = _equal(_cells(source), _cells(target), "cells compared", tell)
+    _equal(_kept(source), _kept(target), "kept entries compared", tell)
     permits = _equal(sorted(source.out()), sorted(target.out()), "permits compared", tell)
     broken = Journal(target).verify()
     if broken is not None:
         raise NotEqual(f"the journal of the copy does not verify: {broken.problem}")
     return Copied(entries, cells, permits, len(heads))
+
+
+def _kept(ledger: Ledger) -> Iterable[tuple[int, Entry]]:
+    """What is left of entries that were archived."""
+    return ledger.kept() if isinstance(ledger, Trimmable) else ()
 
 
 def _cells(ledger: Ledger) -> Iterator[tuple[str, str]]:

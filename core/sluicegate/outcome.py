@@ -15,6 +15,10 @@ def _used(cost: Mapping[str, object]) -> dict[str, Micros]:
     return {name: micros(value, f"cost {name!r}") for name, value in cost.items()}
 
 
+def _nothing() -> dict[str, object]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """
@@ -28,7 +32,7 @@ class Succeeded:
     """
 
     result: object = None
-    cost: Mapping[str, object] = field(default_factory=dict[str, object])
+    cost: Mapping[str, object] = field(default_factory=_nothing)
 
     @property
     def used(self) -> dict[str, Micros]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+from .archiving import archived_as_told
 from .claims import HALTS, Cell
 from .claims.approval import verdict
 from .claims.standing import run_key, scope_words
@@ -105,6 +106,8 @@ def amending_of(entry: Mapping[str, Any]) -> Amending:
     """The request that a journal entry of one of these kinds records."""
     if entry["kind"] == "swept":
         return swept(entry)
+    if entry["kind"] == "archived":
+        return archived_as_told(entry)
     now, by = entry["at"], entry["by"]
     if entry["kind"] == "approval":
         key = f"approval|{entry['of_action'].removeprefix('sha256:')}"

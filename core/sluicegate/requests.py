@@ -24,6 +24,7 @@ from .claims import (
     Slot,
     Traced,
 )
+from .claims.base import build
 from .claims.marks import labels_key
 from .decision import Permit, Reason
 from .entries import Considered, told_claims
@@ -68,13 +69,16 @@ def claiming(
     verdict's reasons end the run.
     """
     standing, missing = policy.standing(proposal)
-    rule = verdict.rule if type(verdict) is Allowed else policy.rule(proposal.tool)
-    digest = rule is not None and rule.digest
     claims: tuple[Claim, ...] = ()
     reasons: tuple[Reason, ...] = ()
     approval: Approval | None = None
     asks: tuple[Reason, ...] = ()
+    runs = proposal
+    rule: ToolRule | None
     if type(verdict) is Allowed:
+        rule = verdict.rule
+        if verdict.args is not proposal.args:
+            runs = proposal.running(verdict.args)
         claims = verdict.claims + extra if extra else verdict.claims
         asks = verdict.asks
         looked = verdict.rule.origin is not None or extra
@@ -82,22 +86,23 @@ def claiming(
             approval = _approval(proposal, verdict, permit)
     else:
         assert type(verdict) is Objected  # noqa: S101 - for the type checker
+        rule = policy.rule(proposal.tool)
         reasons = verdict.reasons
     if missing:
         reasons = tuple(dict.fromkeys((*reasons, *missing)))
         claims = ()
+    digest = rule is not None and rule.digest
     told = _wordless(claims if approval is None else (*claims, approval)) if digest else extra
     lease = rule.lease if rule is not None else UNLISTED_LEASE
-    wording = Considered(
+    wording = build(Considered, (
         now, facts, proposal.digests if digest else proposal.text, policy.revision, observe,
         told_claims(told) if told else "", ',"record":"digest"' if digest else "",
         permit if observe else "", lease, final,
-    )  # fmt: skip
-    binding = (proposal.running(verdict.args) if type(verdict) is Allowed else proposal).binding
-    return Claiming(
-        permit, now, lease, binding, claims, wording, not observe,
+    ))  # fmt: skip
+    return build(Claiming, (
+        permit, now, lease, runs.binding, claims, wording, not observe,
         standing, reasons, final, approval, asks, observe,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _wordless(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:

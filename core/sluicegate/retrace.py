@@ -14,7 +14,7 @@ from .claims import Approval, Cell, Claim, Hold, Note, Once, Seen
 from .decision import Permit, Reason
 from .errors import LedgerError
 from .evaluate import Allowed
-from .journal import Entry
+from .journal import Entry, archived
 from .ledger.base import Claiming, Settling
 from .outcome import Succeeded
 from .past import NotKept, Past
@@ -140,18 +140,30 @@ def numbered(entries: Iterable[Entry]) -> Iterator[tuple[int, Entry]]:
     The entries with their numbers: those of the only writer, or the writer's place in the order
     in which they come up, × 2³², and the number there.
 
-    Raises LedgerError if a writer's first entry is missing.
+    Raises LedgerError if an entry is missing, as far as that shows.
     """
-    known: dict[str, int] = {}
+    known: dict[str, tuple[int, int]] = {}
     for entry in entries:
-        if entry.writer not in known:
-            if entry.seq != 1:
-                raise LedgerError(
-                    f"the journal of {entry.writer!r} begins with entry {entry.seq}: what was used and held "
-                    "before is in the entries before it; give the whole journal"
-                )
-            known[entry.writer] = len(known)
-        yield (known[entry.writer] << _WRITER) + entry.seq, entry
+        place, last = known.get(entry.writer, (len(known), 0))
+        if entry.seq != last + 1:
+            raise _cut(entry.writer, last + 1, entry.seq)
+        known[entry.writer] = (place, entry.seq)
+        for writer, (seq, _) in archived(entry).items():
+            if writer not in known:
+                raise _cut(writer, 1, seq + 1)
+        yield (place << _WRITER) + entry.seq, entry
+
+
+def _cut(writer: str, missing: int, seq: int) -> LedgerError:
+    if missing == 1:
+        return LedgerError(
+            f"the journal of {writer!r} begins with entry {seq}: what was used and held before is in the "
+            "entries before it; give the whole journal, with --archive where they were archived"
+        )
+    return LedgerError(
+        f"entry {missing} of {writer!r} is missing, and {seq} comes in its place: it was archived while the "
+        "journal was read, which takes another try, or see `sluicegate journal verify`"
+    )
 
 
 def spoken(number: int) -> str:

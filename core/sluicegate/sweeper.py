@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
+from .archive import Archive, Archiver
 from .claims import Cell
 from .claims.standing import run_key
 from .drive import Inquire, Steps
@@ -23,7 +25,7 @@ from .errors import LedgerError
 from .housekeeping import Keep, family, over, run_of, sweeping
 from .ledger.base import Amended, Ledger
 
-__all__ = ["Page", "Sweeper"]
+__all__ = ["Page", "Sweeper", "sweeper_given"]
 
 _log: Final = logging.getLogger("sluicegate")
 
@@ -33,12 +35,9 @@ PAGE: Final = 256
 BATCH: Final = 128
 """…and removes so many at most in one transaction: PostgreSQL has room for some thousand locks…"""
 
-EVERY: Final = 64
-"""…after so many decisions…"""
-
-SOONER: Final = 16
-"""…or after so many, where half of the last page was over. A call makes two or three cells,
-seldom eight: so what is over is never much more than what is not."""
+PACES: Final = ((0.5, 16), (0.05, 64), (0.0, 256))
+"""…after so many decisions, where at least that part of what was looked at was over. A call makes
+two or three cells, seldom eight: so what is over is never much more than what is not."""
 
 _RUNS: Final = 10_000
 _TRIES: Final = 3
@@ -51,6 +50,13 @@ class _Walkable(Protocol):
     def walk(self) -> Iterable[tuple[str, Sequence[Any]]]: ...
 
 
+@runtime_checkable
+class _Looking(Protocol):
+    """A ledger that gives several cells at the price of one."""
+
+    def look(self, keys: Sequence[str]) -> Sequence[Cell]: ...
+
+
 class Page(NamedTuple):
     """Some cells: how many were looked at, and which are over."""
 
@@ -60,37 +66,51 @@ class Page(NamedTuple):
 
 class Sweeper:
     """
-    Goes round the cells of *ledger*, page after page, and begins again at the end.
+    Goes round the cells of *ledger*, page after page, and begins again at the end. After each
+    round old entries of the journal are moved to *archive*, if there is one.
 
     Safe for threads: while one looks, the others have nothing to do. Raises ValueError for a
-    *keep* with a time below 0.
+    *keep* with a time below 0, and LedgerError for a ledger that cannot be archived.
     """
 
-    def __init__(self, ledger: Ledger, keep: Keep | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, keep: Keep | None = None, archive: Archive | None = None
+    ) -> None:
         self.keep = keep if keep is not None else Keep()
         if min(self.keep) < 0:
             raise ValueError(f"{self.keep} has a time below 0; give µs, 0 or more")
         self._ledger = ledger
+        self.archiver = None if archive is None else Archiver(ledger, archive)
         self._guard = Lock()
         self._cells: Iterator[tuple[str, Sequence[Any]]] | None = None
-        self._left = EVERY
+        self._left = self._pace = _pace(0, 0)
+        self._round = [0, 0]
+        """How many cells of this round were over, and how many were looked at."""
         self._runs: dict[str, Cell] = {}
 
     # --- on the way ---------------------------------------------------------------------------------
 
+    def due(self) -> bool:
+        """To be asked before each decision: whether it is time for a step."""
+        self._left -= 1
+        return self._left <= 0
+
     def stepping(self, now: int) -> Steps[None]:
         """
-        To be gone through before each decision: every now and then a page is looked at, and what
-        is over is removed. A ledger that fails here fails nobody: the decision will find out.
+        A page is looked at, and what is over is removed; or a segment of the journal is moved.
+        A ledger that fails here fails nobody: the decision will find out.
         """
-        self._left -= 1
-        if self._left > 0:
-            return
-        self._left = EVERY
+        self._left = self._pace
+        archiver = self.archiver
         try:
+            if archiver is not None and archiver.ready:
+                moved = yield Inquire(partial(archiver.step, now, partial=False))
+                self._left = _pace(moved, 2 * moved)
+                return
             page = yield Inquire(partial(self.look, now))
-            if 2 * len(page.over) > page.looked:
-                self._left = SOONER
+            self._left = min(self._pace, _pace(len(page.over), page.looked))
+            if archiver is not None and archiver.ready:
+                self._left = PACES[0][1]
             for keys in _batches(page.over):
                 yield sweeping(now, keys, self.keep)
         except LedgerError as error:
@@ -103,6 +123,8 @@ class Sweeper:
         self._cells = None
         while (page := self.look(now)).looked:
             yield page
+            if page.looked < PAGE:
+                return
 
     def sweep(self, now: int, page: Page) -> Counter[str]:
         """Remove what is over on *page*; how many of each kind it was. Raises LedgerError."""
@@ -118,12 +140,24 @@ class Sweeper:
         try:
             if self._cells is None:
                 self._runs.clear()
+                self._round = [0, 0]
+                if self.archiver is not None:
+                    self.archiver.begin()
                 self._cells = iter(_all_cells(self._ledger))
             cells = list(islice(self._cells, PAGE))
-            if not cells:
-                self._cells = None
-            found = tuple(dict.fromkeys(k for k, cell in cells if self._over(k, cell, now)))
-            return Page(len(cells), found)
+            if self.archiver is not None:
+                for key, cell in cells:
+                    self.archiver.note(key, cell)
+            owners = [run_of(key) for key, _ in cells]
+            self._learn({run for run in owners if run is not None})
+            pairs = zip(cells, owners, strict=True)
+            found = (key for (key, cell), run in pairs if self._over(key, cell, run, now))
+            page = Page(len(cells), tuple(dict.fromkeys(found)))
+            self._round[0] += len(page.over)
+            self._round[1] += page.looked
+            if page.looked < PAGE:
+                self._end()
+            return page
         except BaseException:
             self._cells = None  # a reading that failed does not go on
             raise
@@ -131,6 +165,13 @@ class Sweeper:
             self._guard.release()
 
     # --- below --------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """All cells have been looked at: the next round is as fast as this one should have been."""
+        self._cells = None
+        self._pace = _pace(*self._round)
+        if self.archiver is not None:
+            self.archiver.end()
 
     def _remove(self, now: int, keys: tuple[str, ...]) -> Counter[str]:
         for _ in range(_TRIES):
@@ -141,21 +182,53 @@ class Sweeper:
             self._runs.clear()
             known = ((key, self._ledger.cell(key)) for key in keys)  # something was taken again
             keys = tuple(
-                key for key, cell in known if cell is not None and self._over(key, cell, now)
+                key
+                for key, cell in known
+                if cell is not None and self._over(key, cell, run_of(key), now)
             )
         return Counter()
 
-    def _over(self, key: str, cell: Sequence[Any], now: int) -> bool:
-        run = run_of(key)
+    def _over(self, key: str, cell: Sequence[Any], run: str | None, now: int) -> bool:
         return over(key, cell, None if run is None else self._run(run), now, self.keep)
 
     def _run(self, run: str) -> Cell:
         """The cell of a run, as it was at some time in this round: it only gets younger."""
         if run not in self._runs:
-            if len(self._runs) >= _RUNS:
-                self._runs.clear()
             self._runs[run] = self._ledger.cell(run_key(run))
         return self._runs[run]
+
+    def _learn(self, runs: Collection[str]) -> None:
+        """Look at all runs of a page at once."""
+        if len(self._runs) >= _RUNS:
+            self._runs.clear()
+        new = sorted({*runs} - self._runs.keys())
+        if new and isinstance(self._ledger, _Looking):
+            cells = self._ledger.look([run_key(run) for run in new])
+            self._runs.update(zip(new, cells, strict=True))
+
+
+def sweeper_given(
+    ledger: Ledger, housekeeping: bool | Keep, archive: str | Path | Archive | None
+) -> Sweeper | None:
+    """
+    Who does the housekeeping on the way, if that is wanted.
+
+    Raises ValueError for an archive without it, and LedgerError for a ledger that cannot be archived.
+    """
+    if housekeeping is False:
+        if archive is not None:
+            raise ValueError(
+                "an archive is filled by housekeeping on the way, which is off; leave one of the two out, "
+                "and use `sluicegate housekeep --archive` where it is the command's"
+            )
+        return None
+    if archive is not None and not isinstance(archive, Archive):
+        archive = Archive(Path(archive))
+    return Sweeper(ledger, None if housekeeping is True else housekeeping, archive)
+
+
+def _pace(over: int, looked: int) -> int:
+    return next(count for part, count in PACES if over >= part * looked and (over or not part))
 
 
 def _batches(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sluicegate.claims import (
@@ -45,22 +47,51 @@ def test_the_first_time_that_a_step_was_done_is_kept():
     assert Done("k").write((4,), 0, 9) == (4,)
 
 
+def barrier(turn: str | None = None) -> Barrier:
+    """What keeps a call of *turn* from being made after `untrusted`."""
+    return Barrier("k", "flows[0]", "f", "send", ("untrusted",), "external", turn)
+
+
 @pytest.mark.parametrize("outcome", ["succeeded", "failed", "unknown"])
-def test_a_label_is_set_when_the_call_ends(outcome):
-    """Whatever became of it, the model can be told something; before, it has seen nothing."""
-    one = Barrier("k", "flows[0]", "f", "send", ("untrusted",), "external")
-    taken = LABELS.take(None, HOLD)
-    assert one.take(taken, LATER) is None
-    after = LABELS.settle(taken, HOLD, Ending(outcome, {}, 0, 1))
+@pytest.mark.parametrize("turn", [None, "t1"])
+def test_a_label_is_set_when_the_call_ends(outcome, turn):
+    """Whatever became of it, the model can be told something, and the call's turn is over."""
+    labels = LABELS._replace(turn=turn)
+    after = labels.settle(labels.take(None, HOLD), HOLD, Ending(outcome, {}, 0, 1))
     assert after == ("untrusted", "search", "p1", 0)
-    assert isinstance(one.take(after, LATER), Refusal)
+    assert isinstance(barrier("t1").take(after, LATER), Refusal)
 
 
-def test_a_label_of_a_call_that_died_is_set_when_its_lease_ends():
-    """Nobody knows what was shown to the model."""
-    one = Barrier("k", "flows[0]", "f", "send", ("untrusted",), "external")
-    taken = LABELS.take(None, HOLD)
-    assert isinstance(one.take(taken, Hold("p2", 10 * SECOND, 11 * SECOND, "b")), Refusal)
+@pytest.mark.parametrize(
+    ("bringing", "own", "counts"),
+    [
+        (None, None, True),
+        (None, "t1", True),
+        ("t1", None, True),
+        ("t1", "t2", True),
+        ("t1", "t1", False),
+    ],
+)
+def test_a_label_on_its_way_counts_for_whoever_may_have_seen_the_result(bringing, own, counts):
+    """Only a call of the same turn was certainly composed without it: nobody knows when the result comes."""
+    taken = LABELS._replace(turn=bringing).take(None, HOLD)
+    for cell in (taken, json.loads(json.dumps(taken))):
+        refused = barrier(own).take(cell, LATER)
+        assert isinstance(refused, Refusal) is counts
+        if isinstance(refused, Refusal):
+            assert (
+                "has seen untrusted (from search, permit p1, whose end is not on record), so"
+                in refused.reason.message
+            )
+
+
+@pytest.mark.parametrize("turn", [None, "t1"])
+def test_a_label_of_a_call_that_died_is_set_when_its_lease_ends(turn):
+    """Nobody knows what was shown to the model, also in its own turn."""
+    taken = LABELS._replace(turn=turn).take(None, HOLD)
+    refused = barrier(turn).take(taken, Hold("p2", 10 * SECOND, 11 * SECOND, "b"))
+    assert isinstance(refused, Refusal)
+    assert "(from search, permit p1), so" in refused.reason.message
 
 
 def test_a_label_is_set_once():

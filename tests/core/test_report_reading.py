@@ -9,13 +9,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sluicegate import Gate, MemoryLedger, Proposal, Subject, Succeeded
+from sluicegate import Gate, LedgerError, MemoryLedger, Proposal, Subject, Succeeded
+from sluicegate.archive import Archive, Whole, segments
+from sluicegate.archiving import ARCHIVED
 from sluicegate.entries import prompt_entry
+from sluicegate.housekeeping import Keep
 from sluicegate.ledger.base import Noting
 from sluicegate.ledger.sqlite import SqliteLedger
 from sluicegate.policy.compile import CompiledPolicy
 from sluicegate.policy.model import Policy
 from sluicegate.report import report, report_of
+from sluicegate.sweeper import Sweeper
 from sluicegate.testing import FakeClock, counted_ids
 
 POLICY = {
@@ -178,3 +182,156 @@ def test_entries_of_the_same_time_as_the_first_are_read():
     times = {json.loads(entry.body)["at"] for entry in ledger.entries()}
     assert len(times) == 1
     assert [tally.succeeded for tally in report_of(ledger, COMPILED, "r", clock.now()).calls] == [3]
+
+
+# --- a journal that was shortened -----------------------------------------------------------------
+
+DAY = 86_400
+ARCHIVE = "`sluicegate run-report --archive DIR`"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def ledger(request, tmp_path):
+    """Ledgers whose journal can be shortened, empty."""
+    made = Counting()
+    if request.param == "sqlite":
+        made = SqliteLedger(tmp_path / "l.db", durability="process")
+    yield made
+    made.close()
+
+
+class Desk:
+    """Runs that act, and an archive for what they did."""
+
+    def __init__(self, ledger, folder):
+        self.ledger, self.folder = ledger, folder
+        self.clock = FakeClock()
+        self.gate = Gate(POLICY, ledger, clock=self.clock, ids=counted_ids())
+
+    def act(self, *runs, seconds=1):
+        for run in runs:
+            self.clock.advance(seconds)
+            self.gate.settle(self.gate.decide(Proposal("a", {}, run=run)), Succeeded("ok"))
+
+    def archive(self, days, keep=None):
+        """Move what is older, and forget runs that are silent for longer than is said in *keep*."""
+        now = self.clock.now()
+        into = Archive(self.folder, days * DAY * 1_000_000)
+        sweeper = Sweeper(self.ledger, keep, into)
+        for page in sweeper.pages(now):
+            sweeper.sweep(now, page)
+        while sweeper.archiver.ready:
+            sweeper.archiver.step(now, partial=True)
+
+    def report(self, run, ledger=None):
+        return report_of(ledger or self.ledger, COMPILED, run, self.clock.now())
+
+
+def test_a_run_that_began_before_what_is_left_has_no_report(ledger, tmp_path):
+    """Its first calls are in the archive, and with it the report is the one that it was."""
+    desk = Desk(ledger, tmp_path / "a")
+    desk.act("old", "both")
+    desk.clock.advance(100 * DAY)
+    desk.act("both", "new", "both")
+    before = {run: desk.report(run) for run in ("old", "both", "new")}
+    desk.archive(days=90)
+    for run in ("old", "both"):
+        with pytest.raises(LedgerError, match=ARCHIVE):
+            desk.report(run)
+        with pytest.raises(LedgerError, match=ARCHIVE):
+            desk.gate.finish(run)
+    assert desk.report("new") == before["new"]
+    whole = Whole(ledger, tmp_path / "a")
+    for run, told in before.items():
+        found = desk.report(run, whole)
+        assert (found.calls, found.owed, found.began) == (told.calls, told.owed, told.began)
+
+
+def test_of_what_is_left_little_is_read_either(tmp_path):
+    """The halving begins behind what was archived."""
+    desk = Desk(Counting(), tmp_path / "a")
+    desk.act(*["old"] * 100)
+    desk.clock.advance(100 * DAY)
+    desk.act(*(f"later-{number}" for number in range(1000)), "r", "r")
+    desk.archive(days=90)
+    desk.ledger.read = 0
+    assert [tally.succeeded for tally in desk.report("r").calls] == [2]
+    assert desk.ledger.read <= 25
+
+
+def test_a_run_of_the_same_moment_as_what_left_has_no_report(ledger, tmp_path):
+    """The first entry that is left is of its first moment; another of that moment may be gone."""
+    desk = Desk(ledger, tmp_path / "a")
+    desk.act("r", "r", seconds=0)
+    desk.archive(days=0)
+    desk.act("r", seconds=0)
+    desk.clock.advance(1)
+    with pytest.raises(LedgerError, match=ARCHIVE):
+        desk.report("r")
+    assert [t.succeeded for t in desk.report("r", Whole(ledger, tmp_path / "a")).calls] == [3]
+
+
+def test_a_run_that_the_ledger_has_forgotten_has_no_report(ledger, tmp_path):
+    """Housekeeping says in the journal which; one that never acted owes nothing."""
+    desk = Desk(ledger, tmp_path / "a")
+    desk.act("r")
+    desk.clock.advance(100 * DAY)
+    desk.act("x")
+    desk.archive(days=90)
+    assert ledger.cell("run|r") is None
+    with pytest.raises(LedgerError, match=ARCHIVE):
+        desk.report("r")
+    assert len(desk.report("r", Whole(ledger, tmp_path / "a")).owed) == 1
+    assert desk.report("never").began is None
+    assert desk.gate.finish("never").fulfilled
+
+
+def test_what_is_left_of_a_forgotten_run_is_no_report(tmp_path):
+    """No cell says when it began, so nobody knows what is missing."""
+    desk = Desk(MemoryLedger(), tmp_path / "a")
+    desk.act("x", "r")
+    desk.clock.advance(100 * DAY)
+    desk.act("r")
+    desk.archive(days=90)
+    desk.ledger._books.cells.pop("run|r")
+    with pytest.raises(LedgerError, match=ARCHIVE):
+        desk.report("r")
+    assert len(desk.report("r", Whole(desk.ledger, tmp_path / "a")).owed) == 2
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_an_archive_with_a_gap_gives_no_report(ledger, tmp_path, lost):
+    """A segment was deleted: what is before and behind it does not make a report."""
+    desk = Desk(ledger, tmp_path / "a")
+    for run in ("x", "r", "r"):
+        desk.act(run)
+        desk.clock.advance(100 * DAY)
+        desk.act("x")
+        desk.archive(days=90, keep=Keep(runs=9000 * DAY * 1_000_000))
+    whole = Whole(ledger, tmp_path / "a")
+    began = min(entry.at for entry in whole.entries() if '"run":"r"' in entry.body)
+    segments(tmp_path / "a")[lost].unlink()
+    if lost == 0:
+        assert desk.report("r", whole).began == began, "the run began behind it"
+        segments(tmp_path / "a")[0].unlink()
+    with pytest.raises(LedgerError, match="archive DIR|journal verify"):
+        desk.report("r", whole)
+
+
+@pytest.mark.parametrize(("seconds", "sure"), [(30, False), (61, True)])
+def test_clocks_of_several_writers_may_differ_by_a_minute(seconds, sure):
+    """With one chain a run that began later than what is left is all there; with two, a minute later."""
+    ledger, clock = Fleet(), FakeClock()
+    gate = Gate(POLICY, ledger, clock=clock)
+    for run, wait in (("gone", 1), ("gone", 1), ("x", 1), ("r", seconds)):
+        clock.advance(wait)
+        gate.decide(Proposal("a", {}, run=run))
+    ledger.order = [(1, "w0"), (2, "w1"), (3, "w0"), (4, "w1"), (5, "w0")]
+    left = list(ledger.entries(3))
+    ledger._books.cells[ARCHIVED] = (1, ("w0", 2, ""), ("w1", 1, ""))
+    ledger.entries = lambda after=0: iter(left)
+    if sure:
+        assert len(report_of(ledger, COMPILED, "r", clock.now()).open) == 1
+    else:
+        with pytest.raises(LedgerError, match=ARCHIVE):
+            report_of(ledger, COMPILED, "r", clock.now())

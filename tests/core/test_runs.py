@@ -9,6 +9,8 @@ import pytest
 from sluicegate import (
     Deny,
     Gate,
+    LedgerError,
+    MemoryLedger,
     Permit,
     Proposal,
     Recorded,
@@ -18,6 +20,7 @@ from sluicegate import (
     context,
     current,
 )
+from sluicegate.ledger.base import Noting, Settling
 from sluicegate.replay import replay
 from sluicegate.testing import FakeClock, counted_ids
 
@@ -136,10 +139,10 @@ def test_a_flow_closes_when_the_run_has_seen_all_its_labels():
     gate = made(LABELLED, **FLOW)
     do(gate, "web")
     do(gate, "send")
-    crm = ask(gate, "crm")
-    do(gate, "send")
+    crm = ask(gate, "crm", turn="t1")
+    do(gate, "send", turn="t1")
     gate.settle(crm, Succeeded("secret"))
-    refused = ask(gate, "send")
+    refused = ask(gate, "send", turn="t1")
     assert codes(refused) == ["flow"]
     assert (
         "untrusted (from web, permit permit-1) and sensitive (from crm, permit permit-"
@@ -156,6 +159,91 @@ def test_a_recorded_result_carries_its_labels():
     assert isinstance(ask(gate, "web", run="r2"), Recorded)
     do(gate, "crm", run="r2")
     assert codes(ask(gate, "send", run="r2")) == ["flow"]
+
+
+class Failing(MemoryLedger):
+    """A real ledger that is down while *fails* is a kind of request."""
+
+    fails: type | None = None
+
+    def perform(self, request):
+        if type(request) is self.fails:
+            raise LedgerError("the disk is full")
+        return super().perform(request)
+
+
+def test_what_could_not_be_recorded_has_been_seen_all_the_same():
+    """A result may be handed on although its end is not on record: from the next call on nothing goes out."""
+    ledger = Failing()
+    gate, other = made(LABELLED, ledger, **FLOW), made(LABELLED, ledger, **FLOW)
+    do(gate, "crm")
+    web = ask(gate, "web", turn="t1")
+    ledger.fails = Settling
+    with pytest.raises(LedgerError):
+        gate.settle(web, Succeeded("a stranger's words"))
+    ledger.fails = None
+    for where in (gate, other):
+        refused = ask(where, "send", turn="t2")
+        assert codes(refused) == ["flow"]
+        assert "permit permit-2, whose end is not on record" in refused.reasons[0].message
+    assert codes(ask(gate, "send")) == ["flow"]
+    inside = {"run": "child", "parent": "r1", "root": "r1", "depth": 1}
+    assert codes(ask(gate, "send", turn="t3", **inside)) == ["flow"]
+    assert isinstance(ask(gate, "send", turn="t2", run="r2"), Permit)
+    assert replay(gate.journal).difference is None
+
+
+def test_calls_of_one_turn_do_not_wait_for_each_other():
+    """The model composed them at once; the next turn may know the results of both."""
+    gate = made(LABELLED, **FLOW)
+    out = [ask(gate, tool, turn="t1") for tool in ("web", "crm", "send")]
+    assert all(isinstance(permit, Permit) for permit in out)
+    for permit in out:
+        gate.settle(permit, Succeeded("x"))
+    assert codes(ask(gate, "send", turn="t2")) == ["flow"]
+    assert replay(gate.journal).difference is None
+
+
+def test_a_recorded_result_is_shown_only_with_its_labels():
+    """If it cannot be put on record that the run is shown it, it is not shown it."""
+    ledger = Failing()
+    gate = made(LABELLED, ledger, **FLOW)
+    do(gate, "web")
+    do(gate, "crm", run="r2")
+    ledger.fails = Noting
+    assert codes(ask(gate, "web", run="r2")) == ["ledger_unavailable"]
+    ledger.fails = None
+    do(gate, "send", run="r2")
+    assert isinstance(ask(gate, "web", run="r2"), Recorded)
+    assert codes(ask(gate, "send", run="r2")) == ["flow"]
+    assert replay(gate.journal).difference is None
+
+
+class Hostile(dict):
+    """A result that cannot be read, and says things while somebody tries."""
+
+    def items(self, *_):
+        raise ValueError("4111 1111 1111 1111")
+
+    __iter__ = keys = values = __getitem__ = __contains__ = __len__ = items
+
+
+@pytest.mark.parametrize("needing", ["requires", "origin"])
+def test_a_result_that_cannot_be_read_is_not_remembered_and_logged(needing, caplog):
+    """What needs it is refused; the log names the tool and the error, and nothing of the result."""
+    wants = {
+        "requires": [{"tool": "look", "match": {"to": "result.to"}}],
+        "origin": {"to": ["look"]},
+    }
+    gate = made({"look": {"effect": "read"}, "pay": {needing: wants[needing]}})
+    do(gate, "look", result=Hostile(to="bob"))
+    (told,) = (r for r in caplog.records if r.name == "sluicegate" and r.levelname == "WARNING")
+    assert told.getMessage() == (
+        "a result of 'look' cannot be read (ValueError); its run remembers nothing more of it, "
+        "and what needs that is refused"
+    )
+    assert told.exc_info is None
+    assert codes(ask(gate, "pay", {"to": "bob"})) == ["order" if needing == "requires" else needing]
 
 
 # --- origin -----------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from sluicegate import (
     Succeeded,
     Unknown,
 )
-from sluicegate.journal import verify
+from sluicegate.journal import GENESIS, verify
 from sluicegate.ledger import Ledger
 from sluicegate.ledger.base import Noting, Out
 from sluicegate.ledger.holdings import Holdings
@@ -194,7 +194,7 @@ def test_a_ledger_that_has_something_is_not_written_to(make: Make, kind: str) ->
     with pytest.raises(LedgerError, match="the same ledger"):
         migrate(other, other)
     assert list(other.entries()) == before
-    holdings = Holdings({"w": 0}, 1, (), (), ())
+    holdings = Holdings({"w": 0}, {"w": (0, GENESIS)}, 1, (), (), (), ())
     with pytest.raises(LedgerError, match="is not empty"):
         other.restore(holdings)  # type: ignore[attr-defined]
 
@@ -243,7 +243,7 @@ def test_a_fleets_journal_does_not_fit_into_one_chain(
     """Numbers in cells and in entries say which writer's entry is meant; nothing rewrites them."""
     new = make(kind)
     with pytest.raises(LedgerError, match=problem):
-        new.restore(Holdings(numbers, 1, (), (), ()))  # type: ignore[attr-defined]
+        new.restore(Holdings(numbers, {}, 1, (), (), (), ()))  # type: ignore[attr-defined]
     assert new.head()[0] == 0
 
 

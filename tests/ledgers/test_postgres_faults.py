@@ -163,6 +163,20 @@ def test_a_server_out_of_reach_is_an_error_within_the_timeout(
     wait_until(lambda: dict(state(far))["quota"] == [0, 0, 2])
 
 
+def test_no_caller_waits_for_a_connection_beyond_the_timeout(
+    far: PostgresLedger, proxy: Proxy
+) -> None:
+    """A server that takes connections and says nothing: libpq would wait for two seconds at least."""
+    with closing(PostgresLedger(far.address._replace(timeout=0.4))) as hasty:
+        proxy.fault = "silent"
+        begun = time.monotonic()
+        with pytest.raises(LedgerError, match="no connection in time"):
+            hasty.perform(claiming("p", quota(9)))
+        assert time.monotonic() - begun < 1.2
+        proxy.fault = ""
+        granted(hasty, "q", quota(1))
+
+
 def test_a_lock_that_is_kept_is_an_error_within_the_timeout(ledger: PostgresLedger) -> None:
     """A neighbour keeps what a request needs: it is told so in time, and others are served meanwhile."""
     with kept_lock(ledger, "quota", 20):
@@ -189,7 +203,7 @@ def test_too_few_connections_are_an_error_with_the_number(ledger: PostgresLedger
 
         def keep_busy() -> None:
             with pytest.raises(LedgerError, match="the server gave no answer within 0.5 s"):
-                tiny.perform(claiming("held", gate))  # type: ignore[arg-type]
+                asyncio.run(tiny.aperform(claiming("held", gate)))  # type: ignore[arg-type]
 
         busy = threading.Thread(target=keep_busy)
         busy.start()

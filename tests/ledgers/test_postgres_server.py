@@ -117,6 +117,28 @@ def test_a_session_that_does_not_wait_for_the_disk_is_made_to() -> None:
         assert (before, after) == ("off", "on")
 
 
+def test_plans_are_made_in_the_same_way_whatever_the_session_is_set_to() -> None:
+    """
+    Inside a transaction of ours the server goes by indexes and compiles nothing (before
+    PostgreSQL 18 it would, for the scan of a sequence); behind it all is as it was.
+    """
+    settings = ("enable_seqscan", "enable_bitmapscan", "jit", "plan_cache_mode")
+    with opened() as ledger, closing(psycopg.connect(pg_server.shared(), autocommit=True)) as own:
+        own.execute("SET jit = on")
+
+        def shown() -> list[object]:
+            return [own.execute(f"SHOW {name}").fetchone() for name in settings]
+
+        before = shown()
+        own.execute("BEGIN")
+        own.execute(
+            f"SELECT {ledger.address.namespace}.hold(1000, 1000, true, '{{}}', '{{}}', '{{}}', '{{}}')"
+        )
+        assert shown() == [("off",), ("off",), ("off",), ("force_generic_plan",)]
+        own.execute("ROLLBACK")
+        assert shown() == before != [("off",), ("off",), ("off",), ("force_generic_plan",)]
+
+
 class Watching:
     """A claim that asks its own transaction's connection how it will commit."""
 

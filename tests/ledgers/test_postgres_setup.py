@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pg_server
 import pytest
@@ -15,10 +16,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTING = re.compile(r"-c ?(\w+)=(\w+)")
 
 
-def in_compose() -> str:
-    """The command of the compose file."""
+def composed() -> Any:
+    """The server in the compose file."""
     compose = yaml.safe_load((ROOT / "examples/compose.yaml").read_text("utf-8"))
-    return " ".join(compose["services"]["postgres"]["command"])
+    return compose["services"]["postgres"]
+
+
+def in_compose() -> str:
+    """Its command."""
+    return " ".join(composed()["command"])
 
 
 def in_docs() -> str:
@@ -45,6 +51,23 @@ def test_what_is_to_be_watched_can_be_asked() -> None:
             here = here.replace(f"= '{ledger.address.namespace}' GROUP", "= 'sluicegate' GROUP")
             found = pg_server.execute(pg_server.shared(), here)
             assert found or "pg_stat_replication" in statement
+
+
+@pytest.mark.skipif("SLUICEGATE_TEST_POSTGRES" in pg_server.os.environ, reason="no server of ours")
+def test_the_command_line_of_the_compose_file_starts_a_server() -> None:
+    """Every argument there is a setting that the server takes and has, and a ledger opens in it."""
+    program, *arguments = composed()["command"]
+    assert program == "postgres"
+    settings = dict(argument.removeprefix("-c").split("=") for argument in arguments)
+    assert [f"-c{name}={value}" for name, value in settings.items()] == arguments
+    server = pg_server.Server(**settings).start()
+    for name, value in settings.items():
+        assert pg_server.execute(server.url(), f"SHOW {name}") == [(value,)]
+    encoding = composed()["environment"]["POSTGRES_INITDB_ARGS"].removeprefix("--encoding=")
+    assert pg_server.execute(server.url(), "SHOW server_encoding") == [(encoding,)]
+    with opened(url=server.url()) as ledger:
+        granted(ledger, "p", quota(1))
+    server.remove()
 
 
 @pytest.mark.skipif("SLUICEGATE_TEST_POSTGRES" in pg_server.os.environ, reason="no server of ours")

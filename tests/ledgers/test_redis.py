@@ -19,8 +19,10 @@ from requested import claiming, granted, noting, once, quota, record, settling, 
 from test_redis_equals_memory import sound
 
 from sluicegate.errors import LedgerError
+from sluicegate.ledger import MemoryLedger
 from sluicegate.ledger.base import Refused, Replayed, Settled
 from sluicegate.ledger.redis import RedisLedger
+from sluicegate.migrate import migrate
 
 WORKER = Path(__file__).with_name("redis_worker.py")
 SECRET = "s3cret/with#signs"
@@ -198,15 +200,35 @@ def test_a_server_that_was_made_weaker_is_refused_when_it_is_back(server: Server
     ledger.close()
 
 
+def documented(space: str) -> list[str]:
+    """The permissions of docs/redis.md for a namespace."""
+    text = (Path(__file__).parents[2] / "docs/redis.md").read_text("utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("ACL SETUSER agent"))
+    return line.replace("acme", space).split()[3:]
+
+
+@needs_server
+def test_who_copies_a_ledger_needs_two_permissions_more(server: Server) -> None:
+    """To see that there is nothing, and to remove what could not be finished."""
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "mover", *documented("moved"))
+        source, place = MemoryLedger(), server.url.removeprefix("redis://")
+        granted(source, "p", quota(1))
+        target = RedisLedger.at(f"redis://mover:password@{place}?namespace=moved")
+        with pytest.raises(LedgerError, match="'exists' command.*; grant it to the user"):
+            migrate(source, target)
+        client.execute_command("ACL", "SETUSER", "mover", "+exists", "+unlink")
+    assert migrate(source, target).entries == 1
+    target.close()
+
+
 @needs_server
 def test_a_user_with_few_permissions_is_enough(server: Server) -> None:
     """The permissions in docs/redis.md will do; without CONFIG GET durability is not assumed."""
-    text = (Path(__file__).parents[2] / "docs/redis.md").read_text("utf-8")
-    (line,) = (line for line in text.splitlines() if line.startswith("ACL SETUSER agent"))
-    documented = line.replace("acme", "few").split()
+    permissions = documented("few")
     with server.client() as client:
-        client.execute_command(*documented)
-        permissions = [word for word in documented[3:] if word != "+config|get"]
+        client.execute_command("ACL", "SETUSER", "agent", *permissions)
+        permissions.remove("+config|get")
         client.execute_command("ACL", "SETUSER", "reticent", *permissions)
         client.execute_command("ACL", "SETUSER", "blind", "on", ">password", "~*", "+ping", "+type")
     place = f"password@{server.url.removeprefix('redis://')}?timeout=0.5&namespace"
@@ -219,7 +241,12 @@ def test_a_user_with_few_permissions_is_enough(server: Server) -> None:
         assert [len(ledger.cells(user)), ledger.out()] == [1, []]
         sound(ledger)
         ledger.close()
-    RedisLedger.at(f"redis://agent:{place}=few&require_durable=yes").close()
+    ledger = RedisLedger.at(f"redis://agent:{place}=few&require_durable=yes")
+    first = next(iter(ledger.entries()))
+    ledger.trim({first.writer: 1}, [1])
+    assert list(ledger.kept()) == [(1, first)]
+    ledger.forget([1])
+    ledger.close()
     for user, space, problem in (
         (
             "reticent",

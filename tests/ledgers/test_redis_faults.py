@@ -296,7 +296,7 @@ def test_a_server_killed_under_load_loses_nothing_it_acknowledged(
     over.set()
     for thread in threads:
         thread.join()
-    until(lambda: not ledger._committer._owed)
+    until(lambda: not ledger._committer._waiting.owed)
     told = record(ledger)
     permits = [entry["permit"] for entry in told if entry["kind"] == "decision"]
     settled = [

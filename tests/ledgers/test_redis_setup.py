@@ -67,10 +67,13 @@ def test_what_is_to_be_watched_can_be_asked() -> None:
 
 @pytest.mark.skipif(not startable(), reason="no server by pip for this machine")
 @pytest.mark.parametrize("words", [in_compose, in_docs], ids=["compose", "docs"])
-def test_the_server_that_is_shown_is_durable(words: object) -> None:
+def test_the_server_that_is_shown_is_durable(
+    words: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Copied as it stands, it is accepted by a ledger that demands to lose nothing with the power."""
     assert callable(words)
     given = settings(words())
+    monkeypatch.setattr("redis_server.SETTINGS", {})  # no more than is shown
     server = Server(**given)
     secret = quote(given.get("requirepass", ""), safe="")
     place = server.url.replace("redis://", f"redis://:{secret}@" if secret else "redis://")

@@ -183,7 +183,7 @@ def test_tasks_cancelled_at_any_time_claim_nothing(ledger: RedisLedger) -> None:
         return await asyncio.gather(*(ask(number) for number in range(300)))
 
     cancelled = asyncio.run(ask_all())
-    until(lambda: not ledger._committer._owed and ledger._committer._turn is None)
+    until(lambda: not ledger._committer._waiting.owed and ledger._committer._idle())
     assert state(ledger) == []
     entries = record(ledger)
     ran = [entry for entry in entries if entry["kind"] == "outcome" and "error" not in entry]
@@ -237,7 +237,7 @@ def test_a_batch_that_is_done_after_the_timeout_is_undone(asynchronous: bool) ->
 
     asking = threading.Thread(target=ask)
     asking.start()
-    until(lambda: len(ledger._committer._queue) == 1)
+    until(lambda: len(ledger._committer._waiting.queue) == 1)
     first.go_on.set()
     assert gate.reached.wait(10)
     asking.join()
@@ -260,8 +260,8 @@ def test_a_loop_that_is_closed_on_its_tasks_claims_nothing(ledger: RedisLedger) 
         loop.close()
         del task
         gc.collect()
-        until(lambda: not ledger._committer._queue and ledger._committer._turn is None)
-        until(lambda: not ledger._committer._owed and state(ledger) == [])
+        until(lambda: not ledger._committer._waiting.queue and ledger._committer._idle())
+        until(lambda: not ledger._committer._waiting.owed and state(ledger) == [])
 
 
 def test_a_closed_ledger_says_so() -> None:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from ..amount import Micros
 from ..decision import Reason
 
-__all__ = ["SECOND", "Cell", "Ending", "Hold", "Refusal", "Replay", "Taken"]
+__all__ = ["SECOND", "Cell", "Ending", "Hold", "Refusal", "Replay", "Taken", "build"]
 
 Cell: TypeAlias = "Sequence[Any] | None"
 
 SECOND: Final = 1_000_000
+
+T = TypeVar("T", bound="tuple[Any, ...]")
+
+
+class _Build(Protocol):
+    def __call__(self, kind: type[T], fields: tuple[Any, ...], /) -> T: ...
+
+
+build: Final = cast("_Build", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
+"""
+Makes a named tuple of all its fields in their order, `build(Hold, (permit, at, expires, binding))`:
+for the few that every decision makes, since their own constructors take twice as long.
+"""
 
 
 class Hold(NamedTuple):

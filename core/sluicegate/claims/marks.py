@@ -24,6 +24,7 @@ __all__ = [
     "Shown",
     "Traced",
     "labels_key",
+    "seen_labels",
 ]
 
 BUCKET: Final = 64
@@ -71,34 +72,39 @@ class Done(NamedTuple):
 
 class Labels(NamedTuple):
     """
-    The run has seen these labels once the result can reach the model.
+    The run has seen these labels, from the moment when a result that has them may come.
 
     The cell is (label, tool, permit, expires, …): expires 0 is a label that is set, and a
-    call that was never settled sets it when its lease ends.
+    call that was never settled sets it when its lease ends. Until one of the two the label is
+    on its way. It is certain to be set, and it counts already: whether the result was handed
+    on cannot be told from here. Only calls of the same *turn* were composed without it, so
+    where there is a turn the cell has (tool, turn) in the place of the tool.
     """
 
     key: str
     labels: tuple[str, ...]
     tool: str
+    turn: str | None = None
 
     def take(self, cell: Cell, hold: Hold) -> Taken:
         """Note that the labels are on their way."""
-        known = _set(cell, 0)
+        known = _known(cell)
         new = [label for label in self.labels if label not in known]
         if not new:
             return None
-        coming = (part for label in new for part in (label, self.tool, hold.permit, hold.expires))
+        tool = self.tool if self.turn is None else (self.tool, self.turn)
+        coming = (part for label in new for part in (label, tool, hold.permit, hold.expires))
         return (*(cell or ()), *coming)
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
         """Set them, whatever became of the call: the model is told of errors too."""
-        known = _set(cell, 0)
+        known = _known(cell)
         kept: list[Any] = []
         for label, tool, permit, expires in _fours(cell):
             if permit != hold.permit or not expires:
                 kept += (label, tool, permit, expires)
             elif label not in known:
-                kept += (label, tool, permit, 0)
+                kept += (label, self.tool, permit, 0)
         return tuple(kept)
 
 
@@ -111,7 +117,7 @@ class Shown(NamedTuple):
     permit: str
 
     def write(self, cell: Cell, at: int, entry: int) -> Cell:
-        known = _set(cell, 0)
+        known = _known(cell)
         new = [label for label in self.labels if label not in known]
         return (
             *(cell or ()),
@@ -120,7 +126,11 @@ class Shown(NamedTuple):
 
 
 class Barrier(NamedTuple):
-    """What a flow forbids: a call with one of the labels *denied*, once the run has seen all of *after*."""
+    """
+    What a flow forbids: a call with one of the labels *denied*, once the run has seen all of *after*.
+
+    Calls of the same *turn* that are under way have not shown anything to whoever proposed this one.
+    """
 
     key: str
     rule: str
@@ -128,10 +138,11 @@ class Barrier(NamedTuple):
     tool: str
     after: tuple[str, ...]
     denied: str
+    turn: str | None = None
 
     def take(self, cell: Cell, hold: Hold) -> Taken:
         """Refuse if the run has seen them, and say from which calls."""
-        seen = _set(cell, hold.at)
+        seen = seen_labels(cell, hold.at, self.turn)
         if any(label not in seen for label in self.after):
             return None
         told = " and ".join(f"{label} (from {seen[label]})" for label in self.after)
@@ -216,10 +227,18 @@ def _threes(cell: Cell) -> Iterator[tuple[Any, ...]]:
     return zip(parts, parts, parts, strict=True)
 
 
-def _set(cell: Cell, now: int) -> dict[str, str]:
-    """The labels that are set at *now*, each with the first call that set it."""
+def _known(cell: Cell) -> set[str]:
+    """The labels that are set for good."""
+    return {label for label, _, _, expires in _fours(cell) if not expires}
+
+
+def seen_labels(cell: Cell, now: int, turn: str | None) -> dict[str, str]:
+    """The labels that count at *now* for a call of *turn*, each with the first call that it is from."""
     found: dict[str, str] = {}
-    for label, tool, permit, expires in _fours(cell):
-        if expires <= now:
-            found.setdefault(label, f"{tool}, permit {permit}")
+    for label, source, permit, expires in _fours(cell):
+        tool, its_turn = (source, None) if isinstance(source, str) else source
+        coming = expires > now
+        if not coming or turn is None or turn != its_turn:
+            end = ", whose end is not on record" if coming else ""
+            found.setdefault(label, f"{tool}, permit {permit}{end}")
     return found

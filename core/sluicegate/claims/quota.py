@@ -29,13 +29,14 @@ class Quota(NamedTuple):
 
     def take(self, cell: Cell, hold: Hold) -> Taken:
         """Hold *amount*, unless used and held would pass the limit."""
-        current = window_of(hold.at, self.window)
+        window, amount = self.window, self.amount
+        current = 0 if window is None else window.number(hold.at)
         if cell is None or cell[0] != current:
             cell = (current, 0, 0)
         taken = cell[1] + cell[2]
-        if taken + self.amount > self.limit:
+        if taken + amount > self.limit:
             return self._refuse(taken, hold.at)
-        return (current, cell[1], cell[2] + self.amount)
+        return (current, cell[1], cell[2] + amount)
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
         """Turn what is held into what was used; a window that has passed is left alone."""

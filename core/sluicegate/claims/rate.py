@@ -28,13 +28,13 @@ class Rate(NamedTuple):
 
     def take(self, cell: Cell, hold: Hold) -> Taken:
         """Take one, unless the bucket is empty."""
-        full, part = (cell[0], cell[1]) if cell is not None else (hold.at, 0)
-        if full < hold.at:
-            full, part = hold.at, 0
-        full, part = _plus(full, part, self.period, self.calls)
-        ahead = (full - hold.at) * self.calls + part - self.burst * self.period
+        at, calls, period = hold.at, self.calls, self.period
+        full, part = (cell[0], cell[1]) if cell is not None and cell[0] >= at else (at, 0)
+        carry, part = divmod(part + period, calls)  # exactly: full + part/calls + period/calls
+        full += carry
+        ahead = (full - at) * calls + part - self.burst * period
         if ahead > 0:
-            return self._refuse(-(-ahead // self.calls))
+            return self._refuse(-(-ahead // calls))
         return (full, part)
 
     def settle(self, cell: Cell, hold: Hold, ending: Ending) -> Cell:
@@ -48,12 +48,6 @@ class Rate(NamedTuple):
             f"the next one is possible in {shown(millis * 1000)} s"
         )
         return Refusal(Reason("rate", self.rule, message, millis / 1000))
-
-
-def _plus(whole: int, part: int, period: int, count: int) -> tuple[int, int]:
-    """(whole + part/count) + period/count, exactly."""
-    carry, part = divmod(part + period, count)
-    return whole + carry, part
 
 
 def _span(period: int) -> str:

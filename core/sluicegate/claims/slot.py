@@ -65,5 +65,7 @@ def _living(cell: Cell, now: int) -> tuple[Any, ...]:
 
 def without(cell: Sequence[Any], permit: str) -> Cell:
     """The cell without *permit*; None if no other is left."""
+    if len(cell) == 2 and cell[0] == permit:
+        return None  # as it mostly is
     left = tuple(part for pair in pairs(cell) if pair[0] != permit for part in pair)
     return left or None

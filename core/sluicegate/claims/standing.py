@@ -87,6 +87,14 @@ class Run(NamedTuple):
         """Join the run, narrow it, and refuse what it may not do."""
         if cell is not None and cell[2] is not None:
             return cell, _halted(f"run {self.run}", cell[2])
+        if (
+            cell is not None
+            and not cell[1]
+            and not self.narrowing
+            and len(cell) == 3
+            and at - cell[0] < HEARD
+        ):
+            return cell, None  # as most are: a call of its first day, and not narrowed
         known = [tuple(tools) for tools in cell[1]] if cell is not None else []
         added = [tools for tools in self.narrowing if tools not in known] if self.own else []
         if cell is None:  # it begins with its first call, its sub-agents' included

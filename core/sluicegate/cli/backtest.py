@@ -16,7 +16,7 @@ from ..backtest import backtest as decide_again
 from ..policy.model import Policy
 from ..retrace import spoken
 from .recorded import ExportFile, entries_of, show_skipped
-from .sources import LedgerUrl, policy_file
+from .sources import ArchiveFolder, LedgerUrl, policy_file
 from .terminal import NO, Json, answering, plain, print_json, screen
 
 __all__ = ["backtest"]
@@ -31,6 +31,7 @@ def backtest(
     ],
     ledger: LedgerUrl = None,
     file: ExportFile = None,
+    archive: ArchiveFolder = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -48,7 +49,8 @@ def backtest(
     """
     with answering(as_json):
         tried = Policy.load(policy_file(policy))
-        with entries_of(ledger, policy, file, "deciding", quiet=as_json) as (source, entries):
+        read = entries_of(ledger, policy, file, archive, "deciding", quiet=as_json)
+        with read as (source, entries):
             found = decide_again(entries, tried)
         if as_json:
             print_json(_json(source, policy, found))

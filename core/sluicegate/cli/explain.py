@@ -18,11 +18,21 @@ from rich.text import Text
 from ..clock import SystemClock
 from ..decision import Decision, Defer, Deny, Permit, Recorded
 from ..explain import Considered, Explanation, explain, explain_entry
+from ..journal import Journal
 from ..ledger import Ledger, MemoryLedger
 from ..policy.compile import CompiledPolicy
 from ..policy.model import Policy
 from .proposed import Proposed, Who, document, from_json, read
-from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger, location, policy_file
+from .recorded import refuse_shortened
+from .sources import (
+    DEFAULT,
+    ArchiveFolder,
+    LedgerUrl,
+    PolicyFile,
+    existing_ledger,
+    location,
+    policy_file,
+)
 from .terminal import NO, Json, WrongUse, answering, moment, plain, print_json, screen
 
 __all__ = ["decision_word", "explain_call"]
@@ -66,6 +76,7 @@ def explain_call(
     ] = None,
     policy: PolicyFile = DEFAULT,
     ledger: LedgerUrl = None,
+    archive: ArchiveFolder = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -87,10 +98,13 @@ def explain_call(
         if entry is not None:
             _without("--entry", {**own, **whose})
             url: str | None
-            url, books = existing_ledger(ledger, policy)
+            url, books = existing_ledger(ledger, policy, archive)
             with closing(books):
-                found = explain_entry(books.entries(), entry)
+                refuse_shortened(books, archive)
+                found = explain_entry(Journal(books), entry)
         else:
+            if archive is not None:
+                raise WrongUse("--archive is read for --entry only", "leave it out")
             if tool is None:
                 _without("--proposal", own)
             call = _whole(str(proposal)) if tool is None else _call(tool, args, call_id, prompt)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..journal import Entry, Journal, exported
 from .lines import Lines, show
-from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger
+from .sources import DEFAULT, ArchiveFolder, LedgerUrl, PolicyFile, existing_ledger
 from .terminal import Json, WrongUse, answering, print_json, screen
 from .verify import verify
 
@@ -90,6 +90,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     policy: PolicyFile = DEFAULT,
     ledger: LedgerUrl = None,
+    archive: ArchiveFolder = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -98,10 +99,11 @@ def export(
     \b
     Examples:
       sluicegate journal export --output journal.jsonl
+      sluicegate journal export --archive /srv/archive --output whole.jsonl
       sluicegate journal export | jq 'select(.entry.decision == "deny") | .entry.reasons'
     """
     with answering(as_json):
-        _, books = existing_ledger(ledger, policy)
+        _, books = existing_ledger(ledger, policy, archive)
         journal = Journal(books)
         try:
             if output is None:

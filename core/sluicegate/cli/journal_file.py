@@ -14,14 +14,17 @@ from ..ledger.files import VERSION, refuse_place
 
 __all__ = ["JournalFile"]
 
+# Numbers below 0 are of entries that have left the journal, and are still referred to.
 _ENTRIES: Final = """
 SELECT seq, coalesce((SELECT writer FROM head), ''), prev, hash, body
 FROM journal WHERE seq > ? ORDER BY seq
 """
+_WRITER: Final = "SELECT coalesce((SELECT writer FROM head), '') WHERE ? > 0"
 _HEAD: Final = """
 SELECT seq, hash FROM (
     SELECT seq, hash, 1 AS on_record FROM head
-    UNION ALL SELECT seq, hash, 0 FROM journal WHERE seq = (SELECT max(seq) FROM journal)
+    UNION ALL SELECT seq, hash, 0 FROM journal
+    WHERE seq > 0 AND seq = (SELECT max(seq) FROM journal)
 ) ORDER BY seq DESC, on_record DESC LIMIT 1
 """
 
@@ -51,8 +54,8 @@ class JournalFile:
 
     def heads(self) -> dict[str, tuple[int, str]]:
         """The same for the one writer of a file."""
-        first = next(iter(self.entries()), None)
-        return {} if first is None else {first.writer: self.head()}
+        head = self.head()
+        return {row[0]: head for row in self._rows(_WRITER, head[0])}
 
     def close(self) -> None:
         """Nothing is open in between."""

@@ -25,6 +25,7 @@ STYLES: Final[Mapping[str, str]] = {
     "resume": "green",
     "schema": "dim",
     "swept": "dim",
+    "archived": "dim",
     "prompt": "dim",
     "recalled": "dim",
     "deny": "red",
@@ -80,6 +81,9 @@ class Lines:
             return Line(at, kind, said, plain(f"run {content['root']}"), ())
         if kind == "swept":
             return Line(at, kind, f"{len(content['keys'])} cells that are over", "", ())
+        if kind == "archived":
+            told = f"{content['entries']} entries, segment {content['segment']}"
+            return Line(at, kind, told, "", ())
         if kind == "recalled":
             return Line(at, kind, plain(content["proposal"]["tool"]), _who(content["proposal"]), ())
         return Line(

@@ -9,7 +9,7 @@ from ..replay import Difference, Rederived
 from ..replay import replay as rederive
 from ..retrace import spoken
 from .recorded import ExportFile, entries_of, show_skipped
-from .sources import DEFAULT, LedgerUrl, PolicyFile
+from .sources import DEFAULT, ArchiveFolder, LedgerUrl, PolicyFile
 from .terminal import NO, Json, answering, plain, print_json, screen
 
 __all__ = ["replay"]
@@ -19,6 +19,7 @@ def replay(
     policy: PolicyFile = DEFAULT,
     ledger: LedgerUrl = None,
     file: ExportFile = None,
+    archive: ArchiveFolder = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -31,11 +32,13 @@ def replay(
     \b
     Examples:
       sluicegate replay
+      sluicegate replay --archive /srv/archive
       sluicegate replay --file journal.jsonl
       sluicegate replay --json | jq .difference
     """
     with answering(as_json):
-        with entries_of(ledger, policy, file, "replaying", quiet=as_json) as (source, entries):
+        read = entries_of(ledger, policy, file, archive, "replaying", quiet=as_json)
+        with read as (source, entries):
             found = rederive(entries)
         if as_json:
             print_json(_json(source, found))

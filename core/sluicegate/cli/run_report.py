@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,13 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ..amount import shown
+from ..archiving import ARCHIVED, state_of
 from ..clock import SystemClock
 from ..ledger import Ledger
 from ..policy.compile import CompiledPolicy
 from ..policy.model import Policy
 from ..report import Report, Tally, report_of
 from ..report.value import COUNTS
-from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger, policy_file
+from .recorded import where_the_rest_is
+from .sources import DEFAULT, ArchiveFolder, LedgerUrl, PolicyFile, existing_ledger, policy_file
 from .terminal import NO, Json, WrongUse, answering, moment, plain, print_json, screen
 
 __all__ = ["run_report"]
@@ -34,6 +37,7 @@ def run_report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The name of the run.")],
     policy: PolicyFile = DEFAULT,
     ledger: LedgerUrl = None,
+    archive: ArchiveFolder = None,
     as_json: Json = False,
 ) -> None:
     """
@@ -46,14 +50,15 @@ def run_report(
     Examples:
       sluicegate run-report monday
       sluicegate run-report monday --policy policies/desk.yaml
+      sluicegate run-report monday --archive /srv/archive
       sluicegate run-report monday --json | jq '.owed[].way_out'
     """
     with answering(as_json):
         compiled = CompiledPolicy(Policy.load(policy_file(policy)))
-        url, books = existing_ledger(ledger, policy)
+        url, books = existing_ledger(ledger, policy, archive)
         with closing(books):
             now = max(SystemClock().now(), books.floor)
-            found = _report(compiled, books, run, now)
+            found = _report(compiled, books, archive, run, now)
         if as_json:
             print_json(_told(found, str(policy), url))
         else:
@@ -62,7 +67,9 @@ def run_report(
         raise typer.Exit(NO)
 
 
-def _report(policy: CompiledPolicy, ledger: Ledger, run: str, now: int) -> Report:
+def _report(
+    policy: CompiledPolicy, ledger: Ledger, archive: Path | None, run: str, now: int
+) -> Report:
     """The report; raises WrongUse for a run of which there is nothing: it must not pass for a good one."""
     try:
         found = report_of(ledger, policy, run, now)
@@ -71,7 +78,9 @@ def _report(policy: CompiledPolicy, ledger: Ledger, run: str, now: int) -> Repor
     if found.began is None:
         raise WrongUse(
             f"the journal has nothing of a run {plain(run)!r}",
-            "`sluicegate journal tail` shows the runs of the last entries",
+            "`sluicegate journal tail` shows the runs of the last entries"
+            if archive is not None or not state_of(ledger.cell(ARCHIVED)).segments
+            else where_the_rest_is(ledger, archive),
         )
     return found
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 from urllib.parse import quote, unquote
 
 import typer
 
+from ..archive import Whole
 from ..ledger import Ledger, beside, open_ledger
 from .terminal import WrongUse
 
-__all__ = ["DEFAULT", "LedgerUrl", "PolicyFile", "existing_ledger", "location", "policy_file"]
+__all__ = [
+    "DEFAULT",
+    "ArchiveFolder",
+    "LedgerUrl",
+    "PolicyFile",
+    "existing_ledger",
+    "location",
+    "policy_file",
+    "with_archive",
+    "without_secrets",
+]
 
 DEFAULT: Final = Path("sluicegate.yaml")
 
@@ -31,6 +42,12 @@ LedgerUrl = Annotated[
         show_default=False,
     ),
 ]
+ArchiveFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--archive", metavar="DIR", help="Read the journal's entries in this archive, too."
+    ),
+]
 
 
 def policy_file(path: Path) -> Path:
@@ -44,11 +61,14 @@ def policy_file(path: Path) -> Path:
     )
 
 
-def existing_ledger(url: str | None, policy: Path) -> tuple[str, Ledger]:
+def existing_ledger(
+    url: str | None, policy: Path, archive: Path | None = None
+) -> tuple[str, Ledger]:
     """
     The ledger at *url*, by default beside *policy*, and its URL as it may be printed.
 
-    Raises WrongUse without one.
+    With an *archive* its journal begins with what is in there. Raises WrongUse without a ledger
+    or such a folder.
     """
     url, file = location(url, policy)
     if url == "memory:":
@@ -61,7 +81,17 @@ def existing_ledger(url: str | None, policy: Path) -> tuple[str, Ledger]:
             f"there is no ledger at {file}",
             "a gate makes its ledger when it is made; --ledger names another one",
         )
-    return without_secrets(url), open_ledger(url)
+    if archive is not None and not archive.is_dir():
+        raise WrongUse(
+            f"there is no archive at {archive}",
+            "--archive is the folder that `sluicegate housekeep --archive` or a gate has filled",
+        )
+    return without_secrets(url), with_archive(open_ledger(url), archive)
+
+
+def with_archive(ledger: Ledger, archive: Path | None) -> Ledger:
+    """*ledger*, with a journal that begins with what is in *archive*, if there is one."""
+    return ledger if archive is None else cast("Ledger", Whole(ledger, archive))
 
 
 def without_secrets(url: str) -> str:

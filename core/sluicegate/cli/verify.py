@@ -12,11 +12,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from ..errors import LedgerError
-from ..journal import Broken, Entry, Journal
+from ..journal import Broken, Entry, Journal, archived
 from ..ledger import Ledger
 from .journal_file import JournalFile
-from .sources import DEFAULT, LedgerUrl, PolicyFile, existing_ledger, location
-from .terminal import NO, Json, WrongUse, answering, print_json, screen
+from .sources import (
+    DEFAULT,
+    ArchiveFolder,
+    LedgerUrl,
+    PolicyFile,
+    existing_ledger,
+    location,
+    with_archive,
+)
+from .terminal import NO, Json, WrongUse, answering, plain, print_json, screen
 
 __all__ = ["verify"]
 
@@ -35,6 +43,7 @@ class _Chain(Protocol):
 def verify(
     policy: PolicyFile = DEFAULT,
     ledger: LedgerUrl = None,
+    archive: ArchiveFolder = None,
     head: Annotated[
         str | None,
         typer.Option("--head", metavar="N:HASH", help="A head you kept: it must still be there."),
@@ -51,23 +60,28 @@ def verify(
     \b
     Examples:
       sluicegate journal verify
+      sluicegate journal verify --archive /srv/archive
       sluicegate journal verify --json | jq -r '"\\(.head.seq):\\(.head.hash)"' > kept
       sluicegate journal verify --head "$(cat kept)"
     """
     with answering(as_json):
         kept = _parsed(head)
-        url, chain = _opened(ledger, policy)
+        url, chain = _opened(ledger, policy, archive)
         try:
             last, digest = chain.head()
-            broken = _verified(chain, last, quiet=as_json) or _missed(chain, kept)
+            read = _Watched(chain, kept)
+            broken = _verified(read, last, quiet=as_json) or _missed(chain, kept, read, archive)
         finally:
             chain.close()
         if as_json:
             found = None if broken is None else broken._asdict()
             kept_head = {"seq": last, "hash": digest}
-            print_json({"ok": not found, "ledger": url, "head": kept_head, "broken": found})
+            told = {"ok": not found, "ledger": url, "head": kept_head, "broken": found}
+            print_json({**told, "archived": None if found else read.told()})
+        elif broken is not None:
+            _show_broken(broken)
         else:
-            _show(broken, last, digest)
+            _show_whole(read, archive, last, digest)
         if broken is not None:
             raise typer.Exit(NO)
 
@@ -81,45 +95,89 @@ def _parsed(head: str | None) -> tuple[int, str] | None:
     return int(found[1]), found[2]
 
 
-def _opened(url: str | None, policy: Path) -> tuple[str, _Chain]:
+def _opened(url: str | None, policy: Path, archive: Path | None) -> tuple[str, _Chain]:
     """The ledger, or its bare journal: one that was tampered with may refuse to be opened."""
     try:
-        return existing_ledger(url, policy)
+        return existing_ledger(url, policy, archive)
     except LedgerError as error:
         found, file = location(url, policy)
         if file is None:
             raise
         try:
-            return found, JournalFile(file)
+            return found, with_archive(cast("Ledger", JournalFile(file)), archive)
         except LedgerError:
             raise error from None
 
 
-def _verified(chain: _Chain, last: int, *, quiet: bool) -> Broken | None:
+# --- the chain ------------------------------------------------------------------------------------
+
+
+class _Watched:
+    """
+    A chain that takes note of what was read of it: how many entries, the first of each writer,
+    what the journal says was archived, and the entry with the hash of the head that was kept.
+    """
+
+    def __init__(self, chain: _Chain, kept: tuple[int, str] | None) -> None:
+        self._chain = chain
+        self._wanted = None if kept is None else kept[1]
+        self.head, self.heads = chain.head, chain.heads
+        self.tick: Callable[[], object] = bool  # says nothing, until there is a bar
+        self._forget()
+
+    def _forget(self) -> None:
+        self.count = self.segments = 0
+        self.begins: dict[str, int] = {}
+        self.upto: dict[str, tuple[int, str]] = {}
+        self.kept: Entry | None = None
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """The entries of the chain; what was noted before is forgotten."""
+        self._forget()
+        for entry in self._chain.entries(after):
+            self.count += 1
+            self.begins.setdefault(entry.writer, entry.seq)
+            if entry.hash == self._wanted:
+                self.kept = entry
+            self.tick()
+            yield entry
+            moved = archived(entry)  # whoever reads has looked at it by now
+            if moved:
+                self.upto, self.segments = moved, entry.content.get("segment", 0)
+
+    @property
+    def late(self) -> bool:
+        """Whether what was archived, or a part of it, was not read."""
+        return any(seq > 1 for seq in self.begins.values()) or bool(self.upto.keys() - self.begins)
+
+    @property
+    def gone(self) -> int:
+        """How many entries were archived."""
+        return sum(seq for seq, _ in self.upto.values())
+
+    def told(self) -> dict[str, Any] | None:
+        """What was archived, for programs."""
+        if not self.upto:
+            return None
+        return {"segments": self.segments, "entries": self.gone, "begins": self.begins}
+
+
+def _verified(read: _Watched, last: int, *, quiet: bool) -> Broken | None:
     out = screen(stderr=True)
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = quiet or last < _LONG or not out.is_terminal
     with Progress(*columns, console=out, transient=True, disable=hidden) as progress:
         task = progress.add_task("", total=last)
-        watched = _Watched(chain, lambda: progress.advance(task))
-        return Journal(cast("Ledger", watched)).verify()
+        read.tick = lambda: progress.advance(task)
+        return Journal(cast("Ledger", read)).verify()
 
 
-class _Watched:
-    """A chain that tells how far it was read."""
-
-    def __init__(self, chain: _Chain, tick: Callable[[], None]) -> None:
-        self._chain = chain
-        self._tick = tick
-        self.head, self.heads = chain.head, chain.heads
-
-    def entries(self, after: int = 0) -> Iterator[Entry]:
-        for entry in self._chain.entries(after):
-            self._tick()
-            yield entry
+# --- a head that was kept -------------------------------------------------------------------------
 
 
-def _missed(chain: _Chain, kept: tuple[int, str] | None) -> Broken | None:
+def _missed(
+    chain: _Chain, kept: tuple[int, str] | None, read: _Watched, archive: Path | None
+) -> Broken | None:
     """What is wrong with a whole chain that has not got the entry that once was its head."""
     if kept is None:
         return None
@@ -127,17 +185,55 @@ def _missed(chain: _Chain, kept: tuple[int, str] | None) -> Broken | None:
     entry = next(iter(chain.entries(seq - 1)), None)
     if entry is None:
         return Broken(seq, f"entry {seq} is missing: the journal ends before the head you kept")
-    if entry.hash != digest:
-        return Broken(seq, f"entry {seq} is not the one you kept: the chain was rebuilt")
-    return None
+    sole = len(chain.heads()) == 1  # then a number is a place; otherwise there may be gaps
+    if entry.hash == digest and (not sole or entry.seq == seq):
+        return None
+    left = next(iter(chain.entries(1)), None) if read.upto else None  # behind what was archived
+    if entry != left or (sole and entry.seq == seq):
+        return Broken(seq, _rebuilt(seq))
+    if sole and entry.seq == seq + 1:
+        return None if entry.prev == digest else Broken(seq, _rebuilt(seq))
+    if read.kept is not None and (not sole or read.kept.seq == seq):
+        return None
+    if archive is None:
+        raise WrongUse(
+            f"entry {seq} may have been moved to an archive, and cannot be compared without it",
+            "name its folder with --archive DIR",
+        )
+    if read.late and not (sole and seq >= min(read.begins.values())):
+        raise WrongUse(
+            f"entry {seq} cannot be compared: {archive} does not have all that was archived",
+            "put the missing segments back from a copy",
+        )
+    return Broken(seq, _rebuilt(seq))
 
 
-def _show(broken: Broken | None, last: int, digest: str) -> None:
+def _rebuilt(seq: int) -> str:
+    return f"entry {seq} is not the one you kept: the chain was rebuilt"
+
+
+# --- for people -----------------------------------------------------------------------------------
+
+
+def _show_broken(broken: Broken) -> None:
     out = screen()
-    if broken is None:
-        whole = f": {last} entries, each follows the one before"
-        out.print(Text.assemble(("whole", "green"), whole))
-        out.print(f"head  {last}:{digest}", soft_wrap=True, style="dim")
-    else:
-        out.print(Text.assemble(("broken", "bold red"), f": {broken.problem}"))
-        out.print(f"What comes before entry {broken.seq} is whole; rely on nothing from it on.")
+    out.print(Text.assemble(("broken", "bold red"), f": {broken.problem}"))
+    out.print(f"What comes before entry {broken.seq} is whole; rely on nothing from it on.")
+
+
+def _show_whole(read: _Watched, archive: Path | None, last: int, digest: str) -> None:
+    out = screen()
+    count = read.count if read.upto else last
+    whole = f": {count} entries, each follows the one before"
+    if read.late and read.begins.keys() == read.upto.keys() and len(read.upto) == 1:
+        whole += f", from entry {min(read.begins.values())} on"
+    out.print(Text.assemble(("whole", "green"), whole))
+    if read.upto:
+        word = "segment" if read.segments == 1 else "segments"
+        moved = f"{read.gone} entries were moved to an archive, in {plain(read.segments)} {word}"
+        if read.late and archive is None:
+            moved += "; --archive DIR verifies them, too"
+        elif read.late:
+            moved += f"; {plain(archive)} has not all of them"
+        out.print(moved)
+    out.print(f"head  {last}:{digest}", soft_wrap=True, style="dim")

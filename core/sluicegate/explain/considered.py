@@ -24,6 +24,7 @@ from ..claims import (
     Unsettled,
 )
 from ..claims.approval import state_of
+from ..claims.marks import seen_labels
 from ..window import window_of
 
 __all__ = ["Considered", "Finding", "Left", "RuleVerdict", "found"]
@@ -166,7 +167,7 @@ def _needs(claim: Needs, cell: Cell, at: int) -> Finding:
 
 
 def _barrier(claim: Barrier, cell: Cell, at: int) -> Finding:
-    seen = _labels(cell, at)
+    seen = seen_labels(cell, at, claim.turn)
     both = [label for label in claim.after if label in seen]
     missing = ", ".join(label for label in claim.after if label not in seen)
     message = f"flow {claim.name}: this run has not seen {missing}"
@@ -174,15 +175,9 @@ def _barrier(claim: Barrier, cell: Cell, at: int) -> Finding:
 
 
 def _labelled(claim: Labels, cell: Cell, at: int) -> Finding:
-    seen = ", ".join(_labels(cell, at)) or "none"
+    seen = ", ".join(seen_labels(cell, at, claim.turn)) or "none"
     message = f"the result will mark the run as having seen {', '.join(claim.labels)}"
     return Finding("labels", seen, None, message)
-
-
-def _labels(cell: Cell, at: int) -> list[str]:
-    parts = cell or ()
-    known = zip(parts[0::4], parts[3::4], strict=True)
-    return list(dict.fromkeys(str(label) for label, expires in known if expires <= at))
 
 
 def _traced(claim: Traced, cell: Cell, at: int) -> Finding:

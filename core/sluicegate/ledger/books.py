@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from ..claims import Cell
 from ..errors import LedgerError
-from ..journal import GENESIS, Entry, link
+from ..journal import Entry, link
 from .base import Answer, Out, Request
 from .holdings import Holdings, chained
 from .meaning import perform
@@ -108,7 +108,8 @@ class SqliteBooks:
         written = self.seq - len(self._rows)
         if entry > written:
             return self._rows[entry - written - 1][3]
-        row = self._execute("SELECT body FROM journal WHERE seq = ?", (entry,)).fetchone()
+        query = "SELECT body FROM journal WHERE seq IN (?, ?)"  # it may be one that was kept
+        row = self._execute(query, (entry, -entry)).fetchone()
         if row is None:
             raise LedgerError(f"the journal has no entry {entry}; see `sluicegate journal verify`")
         return cast("str", row[0])
@@ -185,17 +186,35 @@ class SqliteBooks:
         """Have exactly *holdings*, if there is nothing yet. Throw the books away afterwards."""
         if self.seq or self._execute("SELECT 1 FROM cells").fetchone() is not None:
             raise LedgerError("the ledger to copy to is not empty; name a file that is new")
-        last = (0, GENESIS)
         insert = "INSERT INTO journal (seq, prev, hash, body) VALUES (?, ?, ?, ?)"
         for entry in chained(holdings.entries):
             self._execute(insert, (entry.seq, entry.prev, entry.hash, entry.body))
-            last = (entry.seq, entry.hash)
+        for number, entry in holdings.kept:
+            self._execute(insert, (-number, entry.prev, entry.hash, entry.body))
         for key, cell in holdings.cells:  # one by one: reading them may fail
             self._execute("INSERT INTO cells VALUES (?, ?)", (key, _encode(cell)))
         for out in holdings.permits:
             self._execute("INSERT INTO permits VALUES (?, ?, ?)", out)
         update = "UPDATE head SET seq = ?, hash = ?, floor = ?, writer = ?"
-        self._execute(update, (*last, holdings.floor, writer))
+        self._execute(update, (*holdings.heads[writer], holdings.floor, writer))
+
+    # --- shortening the journal, each in a transaction of its own, after a fold -----------------
+
+    def trim(self, seq: int, keep: Collection[int]) -> None:
+        """Remove the entries up to *seq*; the numbers of those that are kept become negative."""
+        if seq > self.folded:
+            raise LedgerError(f"the changes of entry {seq} are not folded yet, so it cannot go")
+        kept = [(number,) for number in keep if 0 < number <= seq]
+        self._cursor.executemany(
+            "UPDATE journal SET seq = -seq, changes = NULL WHERE seq = ?", kept
+        )
+        self._execute("DELETE FROM journal WHERE seq BETWEEN 1 AND ?", (seq,))
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Remove these entries, if they were only kept."""
+        self._cursor.executemany(
+            "DELETE FROM journal WHERE seq = ?", [(-number,) for number in numbers if number > 0]
+        )
 
     # --- reading, each page in a transaction of its own ---
 
@@ -230,6 +249,11 @@ class SqliteBooks:
         self.refresh()
         return self.cell(key)
 
+    def several(self, keys: Sequence[str]) -> list[Cell]:
+        """The cells under *keys*."""
+        self.refresh()
+        return [self.cell(key) for key in keys]
+
     def all_out(self) -> list[Out]:
         """All permits that are out."""
         self.refresh()
@@ -244,6 +268,14 @@ class SqliteBooks:
             "FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
         )
         return [Entry(*row) for row in self._execute(query, (after, PAGE))]
+
+    def page_of_kept(self, after: int) -> list[tuple[int, Entry]]:
+        """Some entries that `trim` has kept behind the number *after*."""
+        query = (
+            "SELECT -seq, (SELECT writer FROM head), prev, hash, body "
+            "FROM journal WHERE seq < ? ORDER BY seq DESC LIMIT ?"
+        )
+        return [(row[0], Entry(*row)) for row in self._execute(query, (-after, PAGE))]
 
     # --- below ---
 
@@ -277,11 +309,17 @@ class SqliteBooks:
         """Entries do not vanish. If one does, what it counted is gone, and more would be permitted."""
         query = "SELECT hash FROM journal WHERE seq = ?"
         known = self._execute(query, (self.seq,)).fetchone()
-        if self.seq and known != (self.last,):
+        if self.seq and known != (self.last,) and not (known is None and self._was_trimmed()):
             raise LedgerError(
                 f"entry {self.seq} of the journal was removed or replaced by another program; "
                 "see `sluicegate journal verify`, and restore the file from a copy"
             )
+
+    def _was_trimmed(self) -> bool:
+        """Whether our entry is one of the oldest, which are gone: what it counted was folded before."""
+        query = "SELECT (SELECT min(seq) FROM journal WHERE seq > 0), seq FROM head"
+        first, folded = self._execute(query).fetchone()
+        return first is not None and self.seq < first <= folded + 1
 
     def _learn(
         self, cells: dict[str, list[Any] | None], permits: dict[str, list[int] | None]

@@ -1,78 +1,133 @@
 """
-Who commits, and in which order.
+Who commits, and in which order: the same for a file and for servers.
 
-One transaction is under way at a time; whoever carries it out has the *turn*. A thread
-that finds nobody at work takes the turn and commits its own request: handing it over
-would cost more than the work. Everybody else joins a queue, first in first out, which a
-thread of ours commits in batches, so that one wait for the disk serves all who wait by
-then. An event loop always joins the queue: it must not wait for a disk.
+Requests are carried out on a *lane*: the one connection to a file, or one of some to a
+server. A thread that finds nobody at work, and nobody waiting, carries out its own request:
+handing it over would cost more than the work. Everybody else joins a queue, first in first
+out, which threads of ours carry out in batches, so that one wait for the disk serves all who
+wait by then. An event loop always joins the queue: it must not wait itself.
 
-Who waits can give up: a request that has not begun is withdrawn. A claim that has, and
-was granted to nobody, is undone in the next transaction by an outcome of its own.
+A batch costs hardly more than one request, so a second lane is used only if the first is
+slow: it waits for a lock, or the server is far away.
+
+Who waits can give up: a request that has not begun is withdrawn. What a claim that has begun
+was granted when nobody waited any more is undone in the next batch by an outcome of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Lock, RLock, Thread, current_thread
-from typing import Final
+from typing import ClassVar, Final, Generic, TypeVar
 
 from ..errors import LedgerError
-from .base import Answer, Request, Settled, Settling
-from .books import SqliteBooks
-from .database import Database
-from .ticket import Ticket, answer, undoing
+from .base import Answer, Request
+from .living import Living
+from .ticket import Batch, Ticket, answer, deliver
+from .waiting import Waiting
 
-__all__ = ["Committer"]
-
-BATCH: Final = 256
-"""So many requests at most share a transaction."""
+__all__ = ["PAUSE", "Committer", "Kept"]
 
 PAUSE: Final = 0.00005
 """Seconds between two looks at whether something has come: a fraction of a durable commit."""
 
-PATIENCE: Final = 0.002
-"""For so many seconds a thread looks itself for the lock of the processes: a few commits long."""
+AGAIN: Final = 0.5
+"""Seconds until what could not be undone is tried again."""
+
+OVERLAP: Final = 0.005
+"""After so many seconds of waiting for a lane that is in use a request has another, if there is one."""
+
+_L = TypeVar("_L")
 
 
-class Committer:
-    """Carries out requests on one database; safe for threads and for asyncio."""
+class Kept(LedgerError):
+    """What a batch needs is in use by somebody else; nothing of it was carried out."""
 
-    def __init__(self, database: Database, *, timeout: float) -> None:
-        self._database = database
+
+class Committer(Living, ABC, Generic[_L]):
+    """
+    Carries out requests; safe for threads and for asyncio. Its subclasses say what depends
+    on where the ledger is.
+    """
+
+    room: ClassVar[int] = 256
+    """Requests share a batch until together they have this size."""
+
+    lasting: ClassVar[bool] = False
+    """Whether a request that has begun is waited for until it ends, however long that takes."""
+
+    @abstractmethod
+    def _open(self) -> _L:
+        """A new lane; nothing is waited for."""
+
+    @abstractmethod
+    def _carry(self, lane: _L, batch: Batch) -> None:
+        """
+        Carry out *batch*, and put its answers there. Raises Kept if it is *hurried* and
+        would have to wait before it begins, or if its requests are better carried out one
+        by one; anything else that is raised is told to all of them.
+        """
+
+    @abstractmethod
+    def _late(self, *, begun: bool) -> str:
+        """What to tell a request for which the timeout was too short."""
+
+    @abstractmethod
+    def _gone(self) -> str:
+        """What to tell a request that comes when the ledger is closed, or about to be."""
+
+    def _size(self, request: Request) -> int:
+        """How much of the *room* of a batch a request takes."""
+        return 1
+
+    def _due(self) -> bool:
+        """Whether there is anything to tidy."""
+        return False
+
+    def _tidy(self) -> None:
+        """Do what nobody waits for, when those who did wait have their answers."""
+
+    def _leave(self, lane: _L, until: float) -> None:
+        """Nobody will use *lane* any more. What there is left to do has time *until* then."""
+
+    def _end(self) -> None:
+        """The ledger is closed, although a lane may be in use still."""
+
+    def __init__(self, label: str, *, timeout: float, lanes: int = 1) -> None:
+        self._label = label
         self._timeout = timeout
-        self._fork_ready = False
+        self._most = lanes
         self._closing = self._closed = self._retired = False
         self._begin_anew()
-        _LIVE.add(self)
+        super().__init__()
 
     def _begin_anew(self) -> None:
-        # For what follows, never held during I/O. Re-entrant, because a task whose loop is gone
-        # may be collected, and so abandon its ticket, in a thread that holds it.
+        # For what follows, never held while anything is waited for. Re-entrant, because a task whose
+        # loop is gone may be collected, and so abandon its ticket, in a thread that holds it.
         self._mutex = RLock()
-        self._queue: deque[Ticket] = deque()
-        self._owed: list[Settling] = []  # what undoes claims that were granted to nobody
-        self._failing = False  # the last transaction did
-        self._turn: object | None = None  # who has it: a ticket, or we ourselves
-        self._thread: Thread | None = None
-        self._signals: SimpleQueue[None] = SimpleQueue()
+        self._waiting = Waiting(self.room, self._size)
+        # Who has which: a caller's ticket, our threads (then it is *self*), or nobody.
+        self._lanes: dict[_L, object] = {}
+        self._threads: list[Thread] = []
+        self._watching = False  # a thread of ours looks after those who wait for a second lane
+        self._signals: SimpleQueue[_L | None] = SimpleQueue()
 
     # --- requests ---
 
     def perform(self, request: Request) -> Answer:
-        """The answer to *request*, when it is durable. Raises LedgerError."""
-        ticket = Ticket(request)
+        """The answer to *request*, when the ledger has it for good. Raises LedgerError."""
+        ticket = Ticket(request, time.monotonic() + self._timeout)
         try:
-            if not (self._may_begin(ticket) and self._commit_alone(ticket)):
-                self._wait(ticket)
+            lane = self._may_begin(ticket)
+            if lane is not None:
+                self._commit_alone(lane, ticket)
+            if ticket.bell is not None:
+                self._wait(ticket, ticket.bell)
         except BaseException:  # KeyboardInterrupt comes anywhere
             self._abandon(ticket)
             raise
@@ -82,7 +137,7 @@ class Committer:
         """The same for an event loop. A claim that is cancelled holds nothing afterwards."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        ticket = Ticket(request, future)
+        ticket = Ticket(request, time.monotonic() + self._timeout, future)
         timer = loop.call_later(self._timeout, self._expire, ticket)
         try:
             with self._mutex:
@@ -95,261 +150,236 @@ class Committer:
             timer.cancel()
         return ticket.outcome()
 
-    def _may_begin(self, ticket: Ticket) -> bool:
-        """Take the turn if nobody has it or waits for it, else join the queue."""
+    def _may_begin(self, ticket: Ticket) -> _L | None:
+        """Take a lane if nobody waits for one, else join the queue."""
         with self._mutex:
-            if self._turn is not None or self._queue or self._closing or self._database.fold_due:
+            lane = None
+            if not (self._waiting.queue or self._waiting.owed or self._closing):
+                lane = None if self._busy() or self._due() else self._take_lane(ticket)
+            if lane is None:
                 self._enqueue(ticket)
-                return False
-            self._turn = ticket
-            return True
+            return lane
 
-    def _commit_alone(self, ticket: Ticket) -> bool:
-        """Commit in this thread; if other processes keep the lock, be the first in the queue."""
-        lock = self._database.lock
-        blocked = False
+    def _commit_alone(self, lane: _L, ticket: Ticket) -> None:
+        """In this thread; if it would have to wait before it begins, it is the first in the queue."""
         try:
-            blocked = not lock.try_acquire(PATIENCE, pause=PAUSE)
-            if not blocked:
-                try:
-                    self._commit(lambda: [ticket])
-                finally:
-                    lock.release()
+            self._commit(lane, Batch(lambda: [ticket], hurried=True))
         finally:
             with self._mutex:
-                self._turn = None
-                if blocked:
-                    self._enqueue(ticket, first=True)
-                self._wake()
-        return not blocked
+                self._put_back(lane)
 
-    def _wait(self, ticket: Ticket) -> None:
-        assert ticket.bell is not None  # noqa: S101 - for the type checker: it has queued
-        if not ticket.bell.acquire(timeout=self._timeout) and not self._expire(ticket):
-            ticket.bell.acquire()  # it has begun, and waits for nobody but the disk
+    def _wait(self, ticket: Ticket, bell: Lock) -> None:
+        left = max(0.0, ticket.until - time.monotonic())
+        if not bell.acquire(timeout=left) and not self._expire(ticket):
+            bell.acquire()
 
-    def _enqueue(self, ticket: Ticket, *, first: bool = False) -> None:
-        if self._closing and not first:
-            raise LedgerError(
-                self._database.gone or f"the ledger {self._database.path} is being closed"
-            )
-        if ticket.future is None:
-            ticket.bell = Lock()
-            ticket.bell.acquire()
-        ticket.state = "waiting"
-        if first:
-            self._queue.appendleft(ticket)
-        else:
-            self._queue.append(ticket)
-        self._wake()
+    def _enqueue(self, ticket: Ticket) -> None:
+        if self._closing:
+            raise LedgerError(self._gone())
+        if self._waiting.join(ticket):
+            self._wake()  # for all who join it from now on
 
     def _expire(self, ticket: Ticket) -> bool:
-        """Its time is over: withdraw it and say so, unless it has begun."""
+        """Its time is over: it is told so, unless it is done by now or lasts."""
         with self._mutex:
-            if ticket.state != "waiting":
+            begun = ticket.state == "begun"
+            if begun and self.lasting:
                 return False
-            self._queue.remove(ticket)
-            ticket.state = "done"
-            ticket.result = LedgerError(
-                f"the ledger {self._database.path} was locked for {self._timeout:g} s, so the request "
-                "was withdrawn; see who keeps it and its -lock file (`fuser -v` names them), or give "
-                "the ledger a longer timeout"
-            )
-        if ticket.future is not None:
-            answer([ticket])
+            if begun or ticket.state == "waiting":
+                self._waiting.expire(ticket, self._late(begun=begun))
+        answer([ticket])
         return True
 
     def _abandon(self, ticket: Ticket) -> None:
-        """Nobody is there for the answer any more, so nobody has what it claims."""
         with self._mutex:
-            if self._turn is ticket:
-                self._turn = None
-            if ticket.state == "waiting":
-                self._queue.remove(ticket)
-            elif ticket.state == "done":
-                self._owed += undoing(ticket)
-            ticket.state = "left"
+            self._waiting.abandon(ticket)
+            for lane in [lane for lane, who in self._lanes.items() if who is ticket]:
+                self._put_back(lane)
             self._wake()
 
-    # --- turns ---
-
-    def _run(self) -> None:
-        """The thread: wake up, commit what waits, sleep."""
-        while not self._closed:
-            self._signals.get()
-            self._take_turn()
-            if self._retired:
-                self.close()
-        self._database.lock.close()
-
-    def _take_turn(self) -> None:
-        """Commit for those who wait, until nobody does; unless somebody else is at it."""
-        with self._mutex:
-            if self._turn is not None or not self._work_left():
-                return
-            self._turn = self
-        while self._turn is not None:
-            self._serve()
-            with self._mutex:
-                if not self._work_left():
-                    self._turn = None
-
-    def _serve(self) -> None:
-        lock = self._database.lock
-        try:
-            lock.acquire()
-        except LedgerError as error:
-            tickets = self._give_up(self._take(), (), error)
-        else:
-            tickets = self._commit(self._take) if self._queue or self._owed else []
-            lock.release()
-        self._deliver(tickets)
-        if self._database.fold_due:
-            self._fold()
-        if len(tickets) > 1:
-            self._gather(len(tickets))
-
-    def _fold(self) -> None:
-        """Nobody waits for this, so nobody is told: if it fails, so will the next commit."""
-        with suppress(LedgerError):
-            self._database.lock.acquire()
-            try:
-                self._database.fold()
-            finally:
-                self._database.lock.release()
-
-    def _gather(self, expected: int) -> None:
-        """
-        Wait for those who were answered together, while they come back. Without this, the
-        first of them would commit alone, and all others wait for the disk twice.
-        """
-        seen = -1
-        while seen < len(self._queue) < expected:
-            seen = len(self._queue)
-            time.sleep(PAUSE)
+    # --- batches ---
 
     def _take(self) -> list[Ticket]:
         with self._mutex:
-            tickets: list[Ticket] = []
-            while self._queue and len(tickets) < BATCH:
-                ticket = self._queue.popleft()
-                ticket.state = "begun"
-                tickets.append(ticket)
-        return tickets
+            taken = self._waiting.take()
+            self._wake()  # for those who had no room
+        return taken
 
-    def _commit(self, take: Callable[[], list[Ticket]]) -> list[Ticket]:
-        """Commit what *take* gives as soon as the file is ours, and return it."""
-        tickets: list[Ticket] = []
-        owed: list[Settling] = []
-
-        def work(books: SqliteBooks) -> None:
-            if self._owed:
-                with self._mutex:
-                    owed[:], self._owed = self._owed, []
-                # One that is rejected is resolved: its claim was never committed, or is over.
-                owed[:] = [
-                    settling for settling in owed if type(books.perform(settling)) is Settled
-                ]
-            tickets.extend(take())
-            for ticket in tickets:
-                ticket.result = books.perform(ticket.request)
-
+    def _commit(self, lane: _L, batch: Batch) -> Sequence[Ticket]:
+        """Those who are answered by now."""
         try:
-            self._database.transact(work)
-        except LedgerError as error:
-            return self._give_up(tickets or take(), owed, error)
-        except BaseException as error:
-            self._give_up(tickets, owed, error)
-            raise
-        with self._mutex:
-            self._failing = False
-            for ticket in tickets:
-                if ticket.state == "left":
-                    self._owed += undoing(ticket)
-                else:
-                    ticket.state = "done"
-        return tickets
+            self._carry(lane, batch)
+        except BaseException as error:  # told to all who wait; a thread of ours goes on
+            if isinstance(error, Kept) and (not batch.begun or len(batch.tickets) > 1):
+                with self._mutex:
+                    self._waiting.part(batch)
+                    self._wake()
+                return ()
+            self._give_up(batch, error)
+            if batch.hurried and not isinstance(error, Exception):
+                raise
+        else:
+            with self._mutex:
+                self._waiting.note(batch)
+        return batch.tickets
 
-    def _give_up(
-        self, tickets: list[Ticket], owed: Sequence[Settling], error: BaseException
-    ) -> list[Ticket]:
-        """
-        After an error a transaction may have been committed all the same: what it granted
-        is undone, and nobody is told that it was granted.
-        """
+    def _give_up(self, batch: Batch, error: BaseException) -> None:
+        known = isinstance(error, LedgerError)
+        told = error.args if known else (f"{self._label} failed: {error!r}",)
         with self._mutex:
-            self._failing = True
-            self._owed[:0] = owed
-            for ticket in tickets:
-                self._owed += undoing(ticket)
-                ticket.result = LedgerError(*error.args)
-                ticket.result.__cause__ = error
-                if ticket.state != "left":
-                    ticket.state = "done"
-        return tickets
+            self._waiting.give_up(batch, error, told)
 
-    def _deliver(self, tickets: list[Ticket]) -> None:
-        """Wake up who waits: threads one by one, each event loop once."""
-        loops: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
-        for ticket in tickets:
-            if ticket.future is not None:
-                loops.setdefault(ticket.future.get_loop(), []).append(ticket)
-            elif ticket.bell is not None:
-                ticket.bell.release()
-        for loop, group in loops.items():
-            try:
-                loop.call_soon_threadsafe(answer, group)
-            except RuntimeError:  # the loop is closed, and its tasks are gone
-                for ticket in group:
-                    self._abandon(ticket)
+    # --- lanes and threads: under the mutex ---
+
+    def _take_lane(self, who: object) -> _L | None:
+        """One that nobody has, if there can be one: *who* has it now."""
+        for lane, other in self._lanes.items():
+            if other is None:
+                self._lanes[lane] = who
+                return lane
+        if self._closed or len(self._lanes) >= self._most:
+            return None
+        lane = self._open()
+        self._lanes[lane] = who
+        return lane
+
+    def _put_back(self, lane: _L) -> None:
+        """Whoever waits may have it."""
+        if self._closed:
+            del self._lanes[lane]
+            self._leave(lane, 0.0)
+        else:
+            self._lanes[lane] = None
+            self._wake()
 
     def _work_left(self) -> bool:
-        """What is owed while transactions fail is left to the next one that somebody waits for."""
-        owed = self._owed and not self._failing
-        return bool(self._queue or owed or self._database.fold_due)
+        return bool(self._waiting) or self._due()
+
+    def _busy(self) -> bool:
+        return [*self._lanes.values()].count(None) < len(self._lanes)
+
+    def _spare(self) -> bool:
+        return len(self._lanes) < self._most or None in self._lanes.values()
 
     def _wake(self) -> None:
-        """Under the mutex: have the thread look, if there is something to do and nobody at it."""
-        if self._turn is not None or not self._work_left():
+        """Have a thread of ours do what there is to do, if there is a lane for it."""
+        left = self._work_left()
+        if not (left or self._waiting.owed):
             return
-        if self._thread is None:
-            name = f"sluicegate {self._database.path.name}"
-            thread = Thread(target=self._run, name=name, daemon=True)
+        lane, busy = None, self._busy()
+        if left:
+            if busy and not self._spare():
+                return  # whoever puts one back looks again
+            late = self._waiting.until() - self._timeout + OVERLAP < time.monotonic()
+            if late or not busy:
+                lane = self._take_lane(self)
+            elif self._watching:
+                return
+        elif busy:
+            return  # else somebody has to try again after a while
+        try:
+            if len(self._threads) < sum(who is self for who in self._lanes.values()) + (
+                lane is None
+            ):
+                self._hire()
+        except BaseException as error:
+            if lane is not None:
+                self._lanes[lane] = None
+            if not isinstance(error, RuntimeError):
+                raise
+            if self._threads:
+                return  # those that there are will do
+            # The interpreter is about to end.
+            raise LedgerError(f"no thread for {self._label}: {error}") from error
+        self._signals.put(lane)
+
+    def _hire(self) -> None:
+        thread = Thread(target=self._run, name=f"sluicegate {self._label}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _run(self) -> None:
+        """A thread: wait for a lane and for something to do on it, and do it until there is no more."""
+        while not (self._closed and self._signals.empty()):
+            lane = None
             try:
-                thread.start()
-            except RuntimeError as error:  # the interpreter is about to end
-                raise LedgerError(f"no thread for {self._database.path}: {error}") from error
-            self._thread = thread
-        self._signals.put(None)
+                lane = self._signals.get(timeout=self._pause())
+                self._watching = False
+            except Empty:
+                with self._mutex:
+                    self._waiting.failing = False
+                    self._wake()
+            if lane is not None:
+                self._serve(lane)
+            if self._retired:
+                self.close()
+        self._signals.put(None)  # the next one may go home too
+
+    def _pause(self) -> float | None:
+        """For so long a thread waits for a signal before it looks again by itself."""
+        with self._mutex:
+            self._watching = bool(self._waiting.queue) and self._spare()
+            if self._watching:
+                return OVERLAP
+            return AGAIN if self._waiting.owed else None
+
+    def _serve(self, lane: _L) -> None:
+        while self._work_for(lane):
+            answered = self._commit(lane, Batch(self._take, hurried=False))
+            for ticket in deliver(answered):
+                self._abandon(ticket)
+            if self._due():
+                self._tidy()
+            if len(answered) > 1:
+                self._gather(len(answered))
+
+    def _work_for(self, lane: _L) -> bool:
+        """Others may have done it by now: then *lane* is not needed."""
+        with self._mutex:
+            left = self._work_left()
+            if not left:
+                self._put_back(lane)
+        return left
+
+    def _gather(self, expected: int) -> None:
+        """While those who were answered together come back, wait for them: else the first commits alone."""
+        queue = self._waiting.queue
+        seen = -1
+        while seen < len(queue) < expected:
+            seen = len(queue)
+            time.sleep(PAUSE)
 
     # --- the end ---
 
     def close(self) -> None:
-        """Finish what waits, within the timeout, and let go of the file."""
+        """Finish what waits, within the timeout, and let go of everything."""
+        until = time.monotonic() + self._timeout
+        ours = current_thread() in self._threads
         with self._mutex:
             if self._closing:
                 return
             self._closing = True
-        deadline = time.monotonic() + self._timeout
-        while (self._turn is not None or self._work_left()) and time.monotonic() < deadline:
+            self._waiting.failing = False
+            with suppress(LedgerError):  # no thread any more: only what is owed can be left
+                self._wake()
+        while not ours and time.monotonic() < until:
+            if self._idle():
+                break
             time.sleep(0.001)
         with self._mutex:
-            idle, self._turn = self._turn is None, self
-        lock = self._database.lock
-        with suppress(LedgerError):  # what was answered is durable as it is
-            if idle and lock.try_acquire(deadline - time.monotonic(), pause=0.002):
-                try:
-                    self._database.fold(closing=True)
-                finally:
-                    lock.release()
-        self._database.close()
-        self._closed = True
-        if self._thread is None:
-            lock.close()
-        else:
-            self._signals.put(None)  # it may be waiting for the lock; it lets go of it itself
-            if self._thread is not current_thread():
-                self._thread.join(self._timeout)
+            self._closed = True
+            free = [lane for lane, who in self._lanes.items() if who is None]
+        for lane in free:
+            self._leave(lane, until)  # who has another will do so
+        self._end()
+        self._signals.put(None)
+        for thread in self._threads:
+            if thread is not current_thread():
+                thread.join(self._timeout)
+
+    def _idle(self) -> bool:
+        with self._mutex:
+            return not (self._busy() or self._work_left())
 
     def retire(self) -> None:
         """
@@ -358,42 +388,12 @@ class Committer:
         A finalizer runs in any thread between any two instructions, perhaps in ours while
         it holds the mutex. So this only leaves word, which SimpleQueue allows at any time.
         """
-        if self._thread is None:
+        if not self._threads:
             self.close()
         else:
             self._retired = True
             self._signals.put(None)
 
-    # --- fork ---
-
-    def before_fork(self) -> None:
-        self._fork_ready = self._database.before_fork()
-
-    def after_fork(self) -> None:
-        if self._fork_ready:
-            self._database.after_fork()
-
     def in_child(self) -> None:
         """Threads and what they wait for stay with the parent."""
-        self._database.in_child(ready=self._fork_ready)
-        self._closing = self._closing or not self._fork_ready
         self._begin_anew()
-
-
-_LIVE: Final[weakref.WeakSet[Committer]] = weakref.WeakSet()
-
-
-def _all(step: Callable[[Committer], None]) -> Callable[[], None]:
-    def each() -> None:
-        for committer in list(_LIVE):
-            step(committer)
-
-    return each
-
-
-os.register_at_fork(
-    before=_all(Committer.before_fork),
-    after_in_parent=_all(Committer.after_fork),
-    after_in_child=_all(Committer.in_child),
-)
-atexit.register(_all(Committer.close))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -17,7 +17,7 @@ from ..journal import GENESIS, Entry
 from .base import Out
 from .books import SqliteBooks
 from .files import LockFile, create, inspect, refuse_place
-from .holdings import Holdings, sole_writer
+from .holdings import Holdings, seq_of_sole, sole_writer
 
 __all__ = ["Database"]
 
@@ -151,6 +151,40 @@ class Database:
         finally:
             self.lock.release()
 
+    def trim(self, upto: Mapping[str, int], keep: Collection[int]) -> None:
+        """Remove the oldest entries. Raises LedgerError."""
+
+        def work(books: SqliteBooks) -> None:
+            books.trim(seq_of_sole(upto, books.writer, books.seq), keep)
+
+        self._tidy(work)
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Remove entries that were kept. Raises LedgerError."""
+        self._tidy(lambda books: books.forget(numbers))
+
+    def _tidy(self, work: Callable[[SqliteBooks], None]) -> None:
+        """Do *work*, which is no request's, after a fold, under the lock."""
+        lock = LockFile(self.lock.path)  # ours is for whoever has the turn to commit
+        if not lock.try_acquire(self._timeout, pause=0.0005):  # commits leave short gaps
+            raise LedgerError(
+                f"the ledger {self.path} was locked for {self._timeout:g} s; try again"
+            )
+        try:
+            self.fold(closing=True)
+            with self._guard:
+                connection, books = self._begin()
+                try:
+                    books.refresh()
+                    work(books)
+                    connection.execute("COMMIT")
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                except BaseException as error:  # noqa: BLE001 - raised again
+                    self._fail("written", error)
+        finally:
+            lock.release()
+            lock.close()
+
     def head(self) -> tuple[int, str]:
         """The last entry's number and hash."""
         return self._read(SqliteBooks.head)
@@ -162,6 +196,10 @@ class Database:
     def cell(self, key: str) -> Cell:
         """One cell, as it is now."""
         return self._read(partial(SqliteBooks.one_cell, key=key))
+
+    def look(self, keys: Sequence[str]) -> list[Cell]:
+        """Several cells, as they are now."""
+        return self._read(partial(SqliteBooks.several, keys=keys))
 
     def body(self, entry: int) -> str:
         """The body of one journal entry."""
@@ -183,6 +221,13 @@ class Database:
         while page := self._read(partial(SqliteBooks.page_of_entries, after=after)):
             yield from page
             after = page[-1].seq
+
+    def kept(self) -> Iterator[tuple[int, Entry]]:
+        """The entries that `trim` has kept, by number."""
+        after = 0
+        while page := self._read(partial(SqliteBooks.page_of_kept, after=after)):
+            yield from page
+            after = page[-1][0]
 
     def close(self) -> None:
         """Let go of the connection; SQLite tidies up if it is the last one to the file."""

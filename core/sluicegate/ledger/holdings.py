@@ -6,21 +6,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import LedgerError
-from ..journal import GENESIS, Entry, link
+from ..journal import Entry, link
 from .base import Ledger, Out
 
-__all__ = ["Holdings", "Restorable", "chained", "refuse_used", "sole_writer"]
+__all__ = ["Holdings", "Restorable", "chained", "refuse_used", "seq_of_sole", "sole_writer"]
 
 
 class Holdings(NamedTuple):
     """
     *writers* are the names of those who wrote the journal, with the numbers that cells refer to
-    them by: entry *seq* of writer *n* is n × 2³² + seq there. *floor* is the latest time seen.
+    them by: entry *seq* of writer *n* is n × 2³² + seq there. *heads* are number and hash of the
+    last entry of each. The journal may begin later than its chains did (`Trimmable`); *kept* are
+    those of the entries before that are still referred to. *floor* is the latest time seen.
     """
 
     writers: Mapping[str, int]
+    heads: Mapping[str, tuple[int, str]]
     floor: int
     entries: Iterable[Entry]
+    kept: Iterable[tuple[int, Entry]]
     cells: Iterable[tuple[str, Sequence[Any]]]
     permits: Iterable[Out]
 
@@ -64,11 +68,30 @@ def sole_writer(holdings: Holdings, what: str) -> str:
     return name
 
 
+def seq_of_sole(upto: Mapping[str, int], writer: str, last: int) -> int:
+    """
+    Up to which entry to trim a journal that has one *writer*, and ends with entry *last*.
+
+    Raises LedgerError for another writer, or if nothing would be left.
+    """
+    others = sorted(upto.keys() - {writer})
+    if others:
+        raise LedgerError(f"the journal has no writer {others[0]!r:.80}; its only one is {writer}")
+    seq = upto.get(writer, 0)
+    if seq >= last > 0:
+        raise LedgerError(f"the journal ends with entry {last}: entries up to {seq} cannot all go")
+    return seq
+
+
 def chained(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries, each compared with the one before it by its writer. Raises LedgerError."""
+    """
+    The entries, each compared with the one before it by its writer. Raises LedgerError.
+
+    Where a chain begins is for `Journal.verify` to judge.
+    """
     known: dict[str, tuple[int, str]] = {}
     for entry in entries:
-        seq, last = known.get(entry.writer, (0, GENESIS))
+        seq, last = known.get(entry.writer, (entry.seq - 1, entry.prev))
         hashed = link(last, entry.writer, seq + 1, entry.body)
         if (entry.seq, entry.prev, entry.hash) != (seq + 1, last, hashed):
             raise LedgerError(

@@ -20,6 +20,7 @@ from ..claims import (
     Traced,
     Turns,
 )
+from ..claims.base import build
 from ..claims.standing import TASK
 from ..decision import Reason
 from ..errors import LedgerError
@@ -103,10 +104,10 @@ def _put(books: Books, cells: dict[str, Cell]) -> None:
 def _claim(request: Claiming, books: Books, at: int) -> Answer:
     if books.permit(request.permit) is not None:
         raise LedgerError(f"the permit id {request.permit} is out already; ids must be unique")
-    hold = Hold(request.permit, at, at + request.lease, request.binding)
+    hold = build(Hold, (request.permit, at, at + request.lease, request.binding))
     changed: dict[str, Cell] = {}
     refusals = _meet(request, books, at, changed) if request.standing else []
-    reasons = [refusal.reason for refusal in refusals]
+    reasons = [refusal.reason for refusal in refusals] if refusals else []
     reasons += request.reasons
     taken: dict[str, Cell] = {}
     for claim in request.claims:
@@ -128,7 +129,7 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
                 return Replayed(at, books.body(result.entry))
         elif result is not None:
             raise LedgerError(f"a {type(claim).__name__} among the claims gave {result!r:.80}")
-    if request.reasons or not all(refusal.ask for refusal in refusals):
+    if request.reasons or (refusals and not all(refusal.ask for refusal in refusals)):
         return _refuse(request, books, at, refusals, reasons, changed)
     approved = None
     if reasons or request.asks:
@@ -140,7 +141,7 @@ def _claim(request: Claiming, books: Books, at: int) -> Answer:
     books.put_permit(request.permit, (hold.expires, entry))
     _put(books, changed)
     _put(books, taken)
-    return Granted(at, entry)
+    return build(Granted, (at, entry))
 
 
 def _meet(request: Claiming, books: Books, at: int, changed: dict[str, Cell]) -> list[Refusal]:
@@ -233,7 +234,7 @@ def _settle(request: Settling, books: Books, at: int) -> Answer:
     if problem is not None:
         return Rejected(f"permit {hold.permit} {problem}")
     entry = books.next
-    ending = Ending(request.outcome, request.used, at, entry, expires == 0)
+    ending = build(Ending, (request.outcome, request.used, at, entry, expires == 0))
     changed: dict[str, Cell] = {}
     for claim in request.claims:
         if isinstance(claim, Traced):
@@ -243,12 +244,12 @@ def _settle(request: Settling, books: Books, at: int) -> Answer:
         after = claim.settle(before, hold, ending)
         if after is not before:
             changed[key] = after
-    for key, cell in _written(request.notes, books, at, entry, changed).items():
-        changed[key] = cell
+    if request.notes:
+        changed.update(_written(request.notes, books, at, entry, changed))
     books.append(at, request.entry)
     _put(books, changed)
     books.put_permit(hold.permit, (0, out[1]) if out and request.outcome == "unknown" else None)
-    return Settled(at, entry)
+    return build(Settled, (at, entry))
 
 
 def _unfit(request: Settling, expires: int | None, at: int) -> str | None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from ..claims import Cell
 from ..errors import LedgerError
 from ..journal import GENESIS, Entry, link
 from .base import Answer, Out, Request
-from .holdings import Holdings, chained, sole_writer
+from .holdings import Holdings, chained, seq_of_sole, sole_writer
 from .meaning import perform
 
 __all__ = ["MemoryLedger"]
+
+PAGE: Final = 256
+"""So many entries are read under the lock at once."""
+
+_Row: TypeAlias = tuple[int, str, str, str, str]
+"""An `Entry` as an exact tuple."""
 
 
 class MemoryLedger:
@@ -42,6 +48,11 @@ class MemoryLedger:
         with self._lock:
             return self._books.cell(key)
 
+    def look(self, keys: Sequence[str]) -> list[Cell]:
+        """Several cells, in the order of their keys."""
+        with self._lock:
+            return [self._books.cell(key) for key in keys]
+
     def out(self) -> list[Out]:
         with self._lock:
             return [Out(permit, *kept) for permit, kept in self._books.permits.items()]
@@ -59,17 +70,22 @@ class MemoryLedger:
             return list(self._books.cells.items())
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
-        journal = self._books.journal
-        while after < len(journal):
-            yield Entry(*journal[after])
-            after += 1
+        while True:
+            with self._lock:
+                page = self._books.page(after)
+            if not page:
+                return
+            for row in page:
+                yield Entry(*row)
+            after = page[-1][0]
 
     def body(self, entry: int) -> str:
-        return self._books.body(entry)
+        with self._lock:
+            return self._books.body(entry)
 
     def head(self) -> tuple[int, str]:
         with self._lock:
-            return len(self._books.journal), self._books.last
+            return self._books.seq, self._books.last
 
     def heads(self) -> dict[str, tuple[int, str]]:
         return {self._books.writer: self.head()}
@@ -80,19 +96,38 @@ class MemoryLedger:
     def restore(self, holdings: Holdings) -> None:
         """Have exactly *holdings*. Raises LedgerError if this ledger is not empty."""
         books = _MemoryBooks(sole_writer(holdings, "a ledger in memory"))
-        for entry in chained(holdings.entries):
-            books.journal.append((entry.seq, entry.writer, entry.prev, entry.hash, entry.body))
-            books.last = entry.hash
+        books.journal += map(_row, chained(holdings.entries))
+        books.kept.update((number, _row(entry)) for number, entry in holdings.kept)
+        books.seq, books.last = holdings.heads[books.writer]
         books.cells.update(holdings.cells)
         books.permits.update({out.permit: (out.expires, out.entry) for out in holdings.permits})
         books.floor = holdings.floor
         with self._lock:
-            if self._books.journal:
+            if self._books.seq:
                 raise LedgerError("the ledger to copy to is not empty; name one that is new")
             self._books = books
 
+    def trim(self, upto: Mapping[str, int], keep: Collection[int]) -> None:
+        """Remove the oldest entries; those in *keep* can still be found by `body`."""
+        with self._lock:
+            self._books.trim(seq_of_sole(upto, self._books.writer, self._books.seq), keep)
+
+    def kept(self) -> Iterator[tuple[int, Entry]]:
+        with self._lock:
+            kept = sorted(self._books.kept.items())
+        return ((number, Entry(*row)) for number, row in kept)
+
+    def forget(self, numbers: Collection[int]) -> None:
+        with self._lock:
+            for number in numbers:
+                self._books.kept.pop(number, None)
+
     def close(self) -> None:
         """Nothing to release; the ledger stays usable."""
+
+
+def _row(entry: Entry) -> _Row:
+    return (entry.seq, entry.writer, entry.prev, entry.hash, entry.body)
 
 
 class _MemoryBooks:
@@ -108,7 +143,9 @@ class _MemoryBooks:
         self.floor = 0
         self.cells: dict[str, Sequence[Any]] = {}
         self.permits: dict[str, tuple[int, int]] = {}
-        self.journal: list[tuple[int, str, str, str, str]] = []
+        self.journal: list[_Row] = []  # ends with the entry seq
+        self.kept: dict[int, _Row] = {}
+        self.seq = 0
         self.last = GENESIS
         self.cell: Callable[[str], Cell] = self.cells.get
         self.permit: Callable[[str], tuple[int, int] | None] = self.permits.get
@@ -127,16 +164,37 @@ class _MemoryBooks:
 
     @property
     def next(self) -> int:
-        return len(self.journal) + 1
+        return self.seq + 1
 
     def append(self, at: int, rest: str) -> int:
         self.floor = at
         body = f'{{"at":{at},{rest}'
-        seq = len(self.journal) + 1
+        seq = self.seq + 1
         hashed = link(self.last, self.writer, seq, body)
         self.journal.append((seq, self.writer, self.last, hashed, body))
-        self.last = hashed
+        self.seq, self.last = seq, hashed
         return seq
 
     def body(self, entry: int) -> str:
-        return self.journal[entry - 1][4]
+        row = self.kept.get(entry)
+        if row is None:
+            place = entry - 1 - self._gone
+            if not 0 <= place < len(self.journal):
+                raise LedgerError(f"the journal has no entry {entry} (any more)")
+            row = self.journal[place]
+        return row[4]
+
+    def page(self, after: int) -> list[_Row]:
+        """Some entries behind the number *after*."""
+        first = max(0, after - self._gone)
+        return self.journal[first : first + PAGE]
+
+    def trim(self, upto: int, keep: Collection[int]) -> None:
+        count = max(0, upto - self._gone)
+        self.kept.update((row[0], row) for row in self.journal[:count] if row[0] in keep)
+        del self.journal[:count]
+
+    @property
+    def _gone(self) -> int:
+        """So many entries were trimmed."""
+        return self.seq - len(self.journal)

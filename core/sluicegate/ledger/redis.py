@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -15,7 +15,7 @@ from ..errors import LedgerError
 from ..journal import Entry
 from .base import Answer, Out, Request
 from .holdings import Holdings
-from .redis_committer import Committer
+from .redis_committer import RedisCommitter
 from .redis_inspect import Durability
 from .redis_link import Address
 from .redis_store import Store
@@ -77,7 +77,7 @@ class RedisLedger:
             require_durable=require_durable,
             exact=exact_time,
         )
-        self._committer = Committer(make, timeout=timeout)
+        self._committer = RedisCommitter(make, timeout=timeout)
         # At exit they are all closed in the open; this is for a ledger that is forgotten before.
         weakref.finalize(self, self._committer.retire).atexit = False
 
@@ -168,28 +168,48 @@ class RedisLedger:
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """
         The journal in the order of its commits, behind its first *after* entries. Raises
-        LedgerError.
+        LedgerError, also if those that come next are removed meanwhile.
 
         The number of an entry, as cells refer to it, is its writer's number × 2³² + its place
         in that writer's chain.
         """
-        yield from self._committer.store.entries(after)
+        yield from self._committer.store.journal.entries(after)
 
     def body(self, entry: int) -> str:
         """The body of the journal entry with this number. Raises LedgerError."""
-        return self._committer.store.body(entry)
+        return self._committer.store.journal.body(entry)
 
     def head(self) -> tuple[int, str]:
         """How many entries the journal has, and the hash of the last. Raises LedgerError."""
-        return self._committer.store.head()
+        return self._committer.store.journal.head()
 
     def heads(self) -> dict[str, tuple[int, str]]:
         """Place in its chain and hash of the last entry of each writer, by name. Raises LedgerError."""
-        return self._committer.store.heads()
+        return self._committer.store.journal.heads()
 
     def writers(self) -> dict[str, int]:
         """The number of each writer, by name. Raises LedgerError."""
-        return self._committer.store.writers()
+        return self._committer.store.journal.writers()
+
+    def trim(self, upto: Mapping[str, int], keep: Collection[int]) -> None:
+        """
+        Take each writer's entries up to that number of its chain, by the writer's name, out of the
+        journal, in one step. `body` still finds those whose numbers are in *keep*.
+
+        Raises LedgerError if they are not the oldest of the journal, or if they are all of it.
+        """
+        self._committer.store.journal.trim(upto, keep, self._committer.store.floor)
+
+    def kept(self) -> Iterator[tuple[int, Entry]]:
+        """
+        The entries that `trim` has kept, with their numbers, in the order of these. Raises
+        LedgerError.
+        """
+        yield from self._committer.store.journal.kept()
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Remove these kept entries for good; other numbers are passed over. Raises LedgerError."""
+        self._committer.store.journal.forget(numbers, self._committer.store.floor)
 
     def restore(self, holdings: Holdings) -> None:
         """

@@ -72,8 +72,11 @@ class _Shelf:
         self.values[key] = value
         return value
 
-    def put(self, key: str, value: Any) -> None:
+    def put(self, key: str, value: Any) -> Any:
+        """The value before, which is looked at like any other."""
+        before = self.values[key] if key in self.values else self.get(key)
         self.values[key] = self.changed[key] = value
+        return before
 
     def correct(self, differences: Sequence[Any]) -> None:
         """Learn what the server says of those that were looked at: positions and values."""
@@ -162,12 +165,10 @@ class RedisBooks:
     # --- for `perform`: see Books in base.py ---
 
     def put(self, key: str, cell: Cell) -> None:
-        self._undo.append((self._cells, key, self.cell(key)))
-        self._cells.put(key, cell)
+        self._undo.append((self._cells, key, self._cells.put(key, cell)))
 
     def put_permit(self, permit: str, out: tuple[int, int] | None) -> None:
-        self._undo.append((self._permits, permit, self.permit(permit)))
-        self._permits.put(permit, out)
+        self._undo.append((self._permits, permit, self._permits.put(permit, out)))
 
     @property
     def next(self) -> int:
@@ -208,8 +209,8 @@ class RedisBooks:
 
     def _perform(self, request: Request) -> Answer | Exception:
         """One answer. An error is that of its request alone, and leaves nothing of it behind."""
-        if not self._exact:
-            request = request._replace(now=self.floor)
+        if request.now > self.floor and not self._exact:
+            request = request._replace(now=self.floor)  # an earlier time counts as this one anyway
         before = self.seq, self.last, self.floor, len(self._rows)
         self._undo.clear()
         try:

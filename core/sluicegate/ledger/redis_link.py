@@ -3,7 +3,7 @@ A connection to one Redis or Valkey server: opened when it is needed, looked ove
 
 What is sent here is sent again after a connection that broke, because the reply may be
 all that was lost. So every command must mean the same when it is carried out twice;
-commit.lua sees to that for commits. redis-py's own retries are switched off: they would
+the scripts see to that for commits and for the journal. redis-py's own retries are switched off: they would
 not know when the caller's time is over.
 """
 
@@ -31,10 +31,7 @@ from redis.retry import Retry
 
 from ..errors import LedgerError
 
-__all__ = ["Address", "Link"]
-
-SCRIPT: Final = (files("sluicegate.ledger") / "commit.lua").read_text("utf-8")
-DIGEST: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+__all__ = ["COMMIT", "TRIM", "Address", "Link", "Script"]
 
 _pack: Final[Callable[[tuple[Any, ...]], bytes]] = cast("Any", hiredis).pack_command
 """In half the time that redis-py takes to call the same."""
@@ -59,6 +56,23 @@ WAYS_OUT: Final = {
     "MOVED": "it is one node of a cluster, and the namespace lives on another; name that node",
     "WRONGTYPE": "something else has written to the keys of this namespace; give the ledger another",
 }
+
+
+class Script(NamedTuple):
+    """A script of ours, and the name that servers give it."""
+
+    text: str
+    digest: str
+
+    @classmethod
+    def of(cls, name: str) -> Script:
+        """The one in this file beside this module."""
+        text = (files("sluicegate.ledger") / name).read_text("utf-8")
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+COMMIT: Final = Script.of("commit.lua")
+TRIM: Final = Script.of("trim.lua")
 
 
 class Address(NamedTuple):
@@ -147,13 +161,19 @@ class Link:
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST)
 
-    def script(self, keys: Sequence[str], arguments: Sequence[str], deadline: float) -> Any:
-        """Run commit.lua, whether the server still has it or not."""
+    def script(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[str],
+        deadline: float | None = None,
+    ) -> Any:
+        """Run *script*, whether the server still has it or not."""
         rest = (len(keys), *keys, *arguments)
         try:
-            return self.call("EVALSHA", DIGEST, *rest, deadline=deadline)
+            return self.call("EVALSHA", script.digest, *rest, deadline=deadline)
         except _NoScript:
-            return self.call("EVAL", SCRIPT, *rest, deadline=deadline)
+            return self.call("EVAL", script.text, *rest, deadline=deadline)
 
     def ask(self, *command: Any) -> Any:
         """One exchange on the connection that is being inspected. Raises redis-py's errors."""

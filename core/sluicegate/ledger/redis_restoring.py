@@ -10,8 +10,8 @@ from os import urandom
 from typing import Any, Final, TypeVar
 
 from ..errors import LedgerError
-from ..journal import GENESIS
 from .holdings import Holdings, chained
+from .redis_journal import Keys
 
 __all__ = ["restore"]
 
@@ -33,10 +33,10 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def restore(
-    call: Callable[..., Any], keys: Sequence[str], label: str, made: str, holdings: Holdings
+    call: Callable[..., Any], keys: Keys, label: str, made: str, holdings: Holdings
 ) -> None:
     """
-    Have exactly *holdings*. *keys* are those of commit.lua, and *made* is the format of a whole ledger.
+    Have exactly *holdings*. *keys* are all that a namespace has, and *made* is the format of a whole ledger.
 
     While it is being copied the ledger has another format, which no process will use: that is
     also how it stays if the server goes down meanwhile. Raises LedgerError.
@@ -55,32 +55,39 @@ def restore(
         raise
 
 
-def _fill(call: Callable[..., Any], keys: Sequence[str], made: str, holdings: Holdings) -> None:
-    meta, cells, permits, journal, index = keys
-    heads: dict[str, tuple[int, str]] = dict.fromkeys(holdings.writers, (0, GENESIS))
+def _fill(call: Callable[..., Any], keys: Keys, made: str, holdings: Holdings) -> None:
+    meta, cells, permits, journal, index, kept = keys
     count, head = 0, ""
     for batch in _batches(chained(holdings.entries)):
         told = [str(count)]
         for entry in batch:
             number = (holdings.writers[entry.writer] << 32) + entry.seq
             told += (str(number), entry.prev, entry.hash, entry.body)
-            heads[entry.writer] = (entry.seq, entry.hash)
             count, head = count + 1, f"{number} {entry.hash}"
         call("EVAL", _APPEND, 2, journal, index, *told)
+    for numbered in _batches(holdings.kept):
+        told = [
+            part
+            for number, entry in numbered
+            for part in (str(number), f"{entry.prev} {entry.hash} {entry.body}")
+        ]
+        call("HSET", kept, *told)
     for some in _batches(holdings.cells):
-        call("HSET", cells, *(part for key, cell in some for part in (key, _kept(cell))))
+        call("HSET", cells, *(part for key, cell in some for part in (key, _stamped(cell))))
     for outs in _batches(holdings.permits):
-        pairs = ((out.permit, _kept((out.expires, out.entry))) for out in outs)
-        call("HSET", permits, *(part for pair in pairs for part in pair))
+        told = [part for out in outs for part in (out.permit, _stamped((out.expires, out.entry)))]
+        call("HSET", permits, *told)
     news = ["id", urandom(8).hex(), "floor", str(holdings.floor), "count", str(count)]
     news += ["head", head, "writers", str(max(holdings.writers.values()) + 1)]
+    # So many were removed before: places are counted as if they were there.
+    news += ["shift", str(sum(seq for seq, _ in holdings.heads.values()) - count)]
     for writer, number in holdings.writers.items():
-        seq, last = heads[writer]
+        seq, last = holdings.heads[writer]
         news += [f"w{number}", f"0 {seq} {last}", f"n{number}", writer]
     call("HSET", meta, *news, "format", made)
 
 
-def _kept(value: Sequence[Any]) -> str:
+def _stamped(value: Sequence[Any]) -> str:
     return _STAMP + _encode(value)
 
 

@@ -15,18 +15,20 @@ acknowledged is recognised.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from os import urandom
 from typing import Any, Final
 
 from ..claims import Cell
 from ..errors import LedgerError
-from ..journal import GENESIS, Entry
+from ..journal import GENESIS
 from .base import Answer, Out, Request
 from .holdings import Holdings
-from .redis_books import WRITER, Draft, RedisBooks, parsed
+from .redis_books import Draft, RedisBooks, parsed
 from .redis_inspect import Findings, inspect
-from .redis_link import Address, Link
+from .redis_journal import PAGE, Keys, RedisJournal, named
+from .redis_link import COMMIT, TRIM, Address, Link
 from .redis_restoring import restore
 
 __all__ = ["Store"]
@@ -45,9 +47,6 @@ So many µs between two looks at whether the turn of another process is over, or
 exchange takes: the more wait, the longer it takes.
 """
 
-PAGE: Final = 256
-"""So many entries are read at once: the server does nothing else meanwhile."""
-
 
 class Store:
     """
@@ -64,13 +63,14 @@ class Store:
         self._timeout = timeout
         self._require_durable = require_durable
         self._exact = exact
-        tag = f"{{sluicegate:{address.namespace}}}"
-        self._keys = [f"{tag}:{name}" for name in ("meta", "cells", "permits", "journal", "index")]
-        self._meta, self._cells, self._permits, self._journal, self._index = self._keys
+        self._keys = Keys.of(address.namespace)
         self._findings: Findings | None = None
         self._writing = Link(address, timeout=timeout, inspect=self._inspect)
         self._reading = Link(address, timeout=timeout, inspect=self._inspect)
-        self._books = RedisBooks(self.body, exact=exact)
+        self.journal = RedisJournal(
+            address.label, self._keys, self._read, partial(self._reading.script, TRIM)
+        )
+        self._books = RedisBooks(self.journal.body, exact=exact)
         self._id = ""
         self._writer = -1  # none yet: the first commit asks for a number
         self._record = ""
@@ -86,7 +86,7 @@ class Store:
     def open(self) -> None:
         """See that the server is there and fit. Raises LedgerError."""
         self._reading.call("PING")
-        floor = self._reading.call("HGET", self._meta, "floor")
+        floor = self._reading.call("HGET", self._keys.meta, "floor")
         self.floor = int(floor or 0)
 
     @property
@@ -100,7 +100,7 @@ class Store:
     @property
     def name(self) -> str:
         """Under which the entries of this process are chained; "" before the first."""
-        return _name(self._id, self._writer) if self._id else ""
+        return named(self._id, self._writer) if self._id else ""
 
     def now(self) -> int:
         """The server's time, in µs, as far as can be told from here; never earlier than it was."""
@@ -174,7 +174,9 @@ class Store:
 
     def _send(self, arguments: Sequence[str], deadline: float) -> list[Any]:
         sent = time.monotonic_ns()
-        status, now, floor, *rest = self._writing.script(self._keys, arguments, deadline)
+        status, now, floor, *rest = self._writing.script(
+            COMMIT, self._keys[:5], arguments, deadline
+        )
         heard = time.monotonic_ns()
         self._exchange = (heard - sent) // 1000
         self._clock = (now, heard // 1000)
@@ -214,9 +216,9 @@ class Store:
     def _register(self, deadline: float) -> None:
         """Become a writer. A number that is given twice, because a reply was lost, is left out."""
         call = self._writing.call
-        call("HSETNX", self._meta, "id", urandom(8).hex(), deadline=deadline)
-        call("HSETNX", self._meta, "format", FORMAT, deadline=deadline)
-        kept = call("HMGET", self._meta, "id", "format", "floor", deadline=deadline)
+        call("HSETNX", self._keys.meta, "id", urandom(8).hex(), deadline=deadline)
+        call("HSETNX", self._keys.meta, "format", FORMAT, deadline=deadline)
+        kept = call("HMGET", self._keys.meta, "id", "format", "floor", deadline=deadline)
         if kept[1].decode() != FORMAT:
             raise LedgerError(
                 f"{self.label} has a ledger of format {kept[1].decode()}, and this version of "
@@ -224,34 +226,32 @@ class Store:
             )
         seconds, micros = call("TIME", deadline=deadline)
         heard = time.monotonic_ns() // 1000
-        number = call("HINCRBY", self._meta, "writers", 1, deadline=deadline) - 1
+        number = call("HINCRBY", self._keys.meta, "writers", 1, deadline=deadline) - 1
         self.floor = max(self.floor, int(kept[2] or 0))
         self._clock = (max(int(seconds) * 1_000_000 + int(micros), self.floor), heard)
         self._id, self._writer = kept[0].decode(), number
         self._books.write_as(number, self.name)
 
     def _inspect(self, link: Link) -> None:
-        kinds = ("hash", "hash", "hash", "stream", "hash")
-        keys = dict(zip(self._keys, kinds, strict=True))
-        self._findings = inspect(link, keys, require_durable=self._require_durable)
+        self._findings = inspect(link, self._keys.kinds(), require_durable=self._require_durable)
 
     # --- reading ---
 
     def cell(self, key: str) -> Cell:
         """One cell, as it is now."""
-        raw = self._read("HGET", self._cells, key)
+        raw = self._read("HGET", self._keys.cells, key)
         return None if raw is None else parsed(raw)
 
     def cells(self, prefix: str) -> list[tuple[str, Sequence[Any]]]:
         """All cells whose key begins with *prefix*, by key; each as it was when it was read."""
         pattern = "".join(f"\\{sign}" if sign in "*?[]^-\\" else sign for sign in prefix) + "*"
-        return sorted((key, parsed(raw)) for key, raw in self._scan(self._cells, pattern))
+        return sorted((key, parsed(raw)) for key, raw in self._scan(self._keys.cells, pattern))
 
     def walk(self) -> Iterator[tuple[str, Sequence[Any]]]:
         """All cells in no order, page by page; one that is there all the time comes up at least once."""
         cursor = b"0"
         while True:
-            cursor, page = self._read("HSCAN", self._cells, cursor, "COUNT", PAGE)
+            cursor, page = self._read("HSCAN", self._keys.cells, cursor, "COUNT", PAGE)
             for key, raw in zip(page[::2], page[1::2], strict=True):
                 yield key.decode(), parsed(raw)
             if cursor == b"0":
@@ -259,43 +259,8 @@ class Store:
 
     def out(self) -> list[Out]:
         """All permits that are out."""
-        found = ((permit, *parsed(raw)) for permit, raw in self._scan(self._permits, "*"))
+        found = ((permit, *parsed(raw)) for permit, raw in self._scan(self._keys.permits, "*"))
         return [Out(*permit) for permit in sorted(found)]
-
-    def entries(self, after: int) -> Iterator[Entry]:
-        """The journal in the order of its commits, behind its first *after* entries."""
-        name = self._names()[0]
-        while page := self._read("XRANGE", self._journal, str(after + 1), "+", "COUNT", PAGE):
-            for _, fields in page:
-                yield _entry(name, fields)
-            after = int(page[-1][0].partition(b"-")[0])
-
-    def body(self, number: int) -> str:
-        """The body of the entry with this number."""
-        place = self._read("HGET", self._index, str(number))
-        found = place and self._read("XRANGE", self._journal, place, place)
-        if not found:
-            raise LedgerError(f"{self.label} has no entry {number} in its journal (any more)")
-        return _entry(str, found[0][1]).body
-
-    def head(self) -> tuple[int, str]:
-        """How many entries the journal has, and the hash of the last."""
-        count, last = self._read("HMGET", self._meta, "count", "head")
-        return (0, GENESIS) if count is None else (int(count), last.decode().partition(" ")[2])
-
-    def heads(self) -> dict[str, tuple[int, str]]:
-        """Number within its chain and hash of each writer's last entry, by the writer's name."""
-        name, records = self._names()
-        found: dict[str, tuple[int, str]] = {}
-        for writer, record in records.items():
-            _, seq, last = record.split(" ")
-            found[name(writer)] = int(seq), last
-        return found
-
-    def writers(self) -> dict[str, int]:
-        """The number of each writer, by name."""
-        name, records = self._names()
-        return {name(writer): writer for writer in records}
 
     def restore(self, holdings: Holdings) -> None:
         """Have exactly *holdings*, if there is nothing yet."""
@@ -309,14 +274,6 @@ class Store:
         self._reading.drop()
 
     # --- below ---
-
-    def _names(self) -> tuple[Callable[[int], str], dict[int, str]]:
-        """What a writer is called, by number, and the records; one from another ledger keeps its name."""
-        raw = self._read("HGETALL", self._meta)
-        kept = {a.decode(): b.decode() for a, b in zip(raw[::2], raw[1::2], strict=True)}
-        ledger = kept.get("id", "")
-        records = {int(f[1:]): kept[f] for f in kept if f[0] == "w" and f[1:].isdecimal()}
-        return lambda writer: kept.get(f"n{writer}") or _name(ledger, writer), records
 
     def _read(self, *command: Any) -> Any:
         if self.gone is not None:
@@ -332,13 +289,3 @@ class Store:
             if cursor == b"0":
                 break
         yield from ((name.decode(), raw) for name, raw in found.items())
-
-
-def _name(ledger: str, writer: int) -> str:
-    return f"{ledger}.{writer}"
-
-
-def _entry(name: Callable[[int], str], fields: Sequence[bytes]) -> Entry:
-    number, prev, last, body = (value.decode() for value in fields[1::2])
-    seq, writer = int(number) & ((1 << WRITER) - 1), int(number) >> WRITER
-    return Entry(seq, name(writer), prev, last, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl, unquote
@@ -14,9 +14,9 @@ from ..claims import Cell
 from ..errors import LedgerError
 from ..journal import Entry
 from .base import Answer, Out, Request
-from .committer import Committer
 from .database import Database
 from .holdings import Holdings
+from .sqlite_committer import SqliteCommitter
 
 __all__ = ["Durability", "SqliteLedger"]
 
@@ -64,7 +64,7 @@ class SqliteLedger:
         database = Database(self.path, synchronous=_SYNCHRONOUS[durability], timeout=timeout)
         database.open()
         self._database = database
-        self._committer = Committer(database, timeout=timeout)
+        self._committer = SqliteCommitter(database, timeout=timeout)
         # At exit they are all closed in the open; this is for a ledger that is forgotten before.
         weakref.finalize(self, self._committer.retire).atexit = False
 
@@ -110,6 +110,10 @@ class SqliteLedger:
         """One cell, as it is now. Raises LedgerError."""
         return self._database.cell(key)
 
+    def look(self, keys: Sequence[str]) -> list[Cell]:
+        """Several cells in the order of their keys, as they are at one time. Raises LedgerError."""
+        return self._database.look(keys)
+
     def out(self) -> list[Out]:
         """All permits that are out. Raises LedgerError."""
         return self._database.out()
@@ -148,6 +152,21 @@ class SqliteLedger:
         if there is anything in this ledger, or if the journal has several writers.
         """
         self._database.restore(holdings)
+
+    def trim(self, upto: Mapping[str, int], keep: Collection[int]) -> None:
+        """
+        Remove the oldest entries of the journal, in one transaction; those in *keep* can still
+        be found by `body`. The file's space is used again, and not given back. Raises LedgerError.
+        """
+        self._database.trim(upto, keep)
+
+    def kept(self) -> Iterator[tuple[int, Entry]]:
+        """The entries that `trim` has kept, with their numbers. Raises LedgerError."""
+        yield from self._database.kept()
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Remove kept entries for good. Raises LedgerError."""
+        self._database.forget(numbers)
 
     def close(self) -> None:
         """Finish what waits, and let go of the file. A closed ledger raises LedgerError when it is used."""

@@ -1,32 +1,47 @@
-"""A request on its way through the committer, and what undoes it."""
+"""A request on its way through a committer, the batch it is carried out in, and what undoes it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Literal, TypeAlias
 
 from ..claims import Hold
 from .base import Answer, Claiming, Granted, Request, Settling
 
-__all__ = ["State", "Ticket", "answer", "undoing"]
+__all__ = ["Batch", "State", "Ticket", "answer", "deliver", "undoing"]
 
 State: TypeAlias = Literal["waiting", "begun", "done", "left"]
-"""In the queue · in a transaction · answered · nobody is there to be answered."""
+"""In the queue · in a batch · answered · nobody is there to be answered."""
 
 
 class Ticket:
-    """A request, and whoever waits for its answer."""
+    """
+    A request, and who waits for its answer until *until*, a time of `time.monotonic`: a
+    thread for its *bell*, a task for its *future*, and nobody for what is *owed*. One that
+    is *alone* shares its batch with no other.
+    """
 
-    __slots__ = ("bell", "future", "request", "result", "state")
+    __slots__ = ("alone", "bell", "future", "owed", "request", "result", "state", "until")
 
-    def __init__(self, request: Request, future: asyncio.Future[None] | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        until: float,
+        future: asyncio.Future[None] | None = None,
+        *,
+        owed: bool = False,
+    ) -> None:
         self.request = request
+        self.until = until
+        self.future = future
+        self.owed = owed
+        self.alone = False
+        self.bell: Lock | None = None
         self.result: Answer | Exception | None = None
         self.state: State = "begun"
-        self.future = future
-        self.bell: Lock | None = None
 
     def outcome(self) -> Answer:
         """The answer, when it is done. Raises what its request raised."""
@@ -36,6 +51,37 @@ class Ticket:
         return self.result
 
 
+class Batch:
+    """
+    What is carried out together. *answers* are in the order of its tickets; after an error
+    they are those that may hold all the same, as far as there are any.
+    """
+
+    __slots__ = ("_take", "_tickets", "answers", "hurried")
+
+    def __init__(self, take: Callable[[], list[Ticket]], *, hurried: bool) -> None:
+        self.answers: list[Answer | Exception] = []
+        self.hurried = hurried  # it is carried out by a caller's thread, which has better to do
+        self._take = take
+        self._tickets: list[Ticket] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether its requests cannot be withdrawn any more."""
+        return self._tickets is not None
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """All who wait when this is asked first: they have begun by then."""
+        if self._tickets is None:
+            self._tickets = self._take()
+        return self._tickets
+
+    def wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        return any(ticket.state == "begun" for ticket in self.tickets)
+
+
 def answer(tickets: list[Ticket]) -> None:
     """In the event loop of their tasks; one that is cancelled by now has seen to itself."""
     for ticket in tickets:
@@ -43,9 +89,28 @@ def answer(tickets: list[Ticket]) -> None:
             ticket.future.set_result(None)
 
 
-def undoing(ticket: Ticket) -> list[Settling]:
-    """What gives back the claim that *ticket* was granted, if it was; on record as never dispatched."""
-    request, granted = ticket.request, ticket.result
+def deliver(tickets: Sequence[Ticket]) -> list[Ticket]:
+    """
+    Wake up who waits for one: threads one by one, each event loop once. Those whose loop is
+    closed are given back: their tasks are gone.
+    """
+    loops: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
+    for ticket in tickets:
+        if ticket.future is not None:
+            loops.setdefault(ticket.future.get_loop(), []).append(ticket)
+        elif ticket.bell is not None:
+            ticket.bell.release()
+    gone: list[Ticket] = []
+    for loop, group in loops.items():
+        try:
+            loop.call_soon_threadsafe(answer, group)
+        except RuntimeError:
+            gone += group
+    return gone
+
+
+def undoing(request: Request, granted: Answer | Exception | None) -> list[Ticket]:
+    """What gives back the claim that *request* was granted, if it was; on record as never dispatched."""
     if type(request) is not Claiming or type(granted) is not Granted:
         return []
     hold = Hold(request.permit, granted.at, granted.at + request.lease, request.binding)
@@ -57,4 +122,5 @@ def undoing(ticket: Ticket) -> list[Settling]:
     }
     entry = json.dumps(text, separators=(",", ":"), ensure_ascii=False).removeprefix("{")
     approval = () if request.approval is None else (request.approval,)
-    return [Settling(hold, (*request.claims, *approval), granted.at, "failed", {}, entry)]
+    settling = Settling(hold, (*request.claims, *approval), granted.at, "failed", {}, entry)
+    return [Ticket(settling, 0, owed=True)]

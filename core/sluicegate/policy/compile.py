@@ -22,13 +22,12 @@ from ..claims import (
     Rate,
     Seen,
     Slot,
-    Standing,
     Unsettled,
 )
+from ..claims.base import build
 from ..decision import Reason
 from ..errors import PolicyError
 from ..glob import matches, resolve
-from ..proposal import Proposal
 from ..schema import compiled
 from ..window import Window
 from .limits import Repeat as RepeatLimit
@@ -58,7 +57,8 @@ class CompiledPolicy:
         self._grants = None if policy.grants is None else list(_grants(policy.grants))
         self._counters = _distinct(policy, _counters(policy))
         self._memory = Memory(policy)
-        self._standing = standing(policy, resolve)
+        self.standing = standing(policy, resolve)
+        """What is looked at whatever the rules say, and what is missing for it."""
         self._rules: dict[str, ToolRule | None] = {}
         for name in policy.tools:  # so that a wrong expression shows now and not at its first call
             self._entry(name, policy.tools[name], name)
@@ -80,10 +80,6 @@ class CompiledPolicy:
             self._rules.clear()
         self._rules[tool] = found
         return found
-
-    def standing(self, proposal: Proposal) -> tuple[list[Standing], list[Reason]]:
-        """What is looked at whatever the rules say, and what is missing for it."""
-        return self._standing(proposal)
 
     def _entry(self, pattern: str, entry: Tool, tool: str) -> ToolRule:
         rule = f"tools.{pattern}"
@@ -128,7 +124,7 @@ class CompiledPolicy:
         if entry.breaker is not None:
             yield _breaker(f"{rule}.breaker", tool, entry.breaker.failures, entry.breaker.cooldown)
         for counter in _own_counters(rule, entry, tool):
-            yield _counted(counter, scoper(()), whose=f" for {tool}")
+            yield _fixed(counter, f" for {tool}")
         for index, limit in enumerate(self.policy.limits):
             if any(matches(pattern, tool) for pattern in limit.tools):
                 yield from self._limited(f"limits[{index}]", limit, entry)
@@ -237,9 +233,7 @@ def _rate_counter(rule: str, prefix: str, rate: RateSpec, burst: int) -> Counter
     return Counter(rule, Rate, "attempts", prefix, burst * MICRO, None, rate.count, rate.period)
 
 
-def _counted(
-    counter: Counter, scope_of: Scoper, wait: int = 0, whose: str = "", *, around: bool = False
-) -> Maker:
+def _counted(counter: Counter, scope_of: Scoper, wait: int = 0, *, around: bool = False) -> Maker:
     """
     The maker of a limit: all that does not depend on the call is worked out here, once.
 
@@ -257,12 +251,23 @@ def _counted(
             return missing.reason(rule)
         if kind is Quota:
             amount = MICRO if name == _EVERY_CALL else call.costs[name]
-            return Quota(prefix + key, rule, name, amount, limit, window, whose + scope)
+            return build(Quota, (prefix + key, rule, name, amount, limit, window, scope))
         if kind is Rate:
-            return Rate(prefix + key, rule, count, period, whole, whose + scope)
-        return Slot(prefix + key, rule, whole, wait, whose + scope)
+            return build(Rate, (prefix + key, rule, count, period, whole, scope))
+        return build(Slot, (prefix + key, rule, whole, wait, scope))
 
     return make
+
+
+def _fixed(counter: Counter, whose: str) -> Maker:
+    """The maker of a limit that counts all calls together: its claim is always the same."""
+    rule, kind, _, key, limit, _, count, period = counter
+    claim: Claim = (
+        Rate(key, rule, count, period, limit // MICRO, whose)
+        if kind is Rate
+        else Slot(key, rule, limit // MICRO, 0, whose)
+    )
+    return lambda call: claim
 
 
 def _once(rule: str, once: OnceSpec, repeatable: bool) -> Maker:
@@ -276,7 +281,8 @@ def _once(rule: str, once: OnceSpec, repeatable: bool) -> Maker:
             return missing.reason(rule)
         tenant = call.proposal.subject.tenant
         owner = "" if tenant is None else quoted(tenant)
-        return Once(f"once|{owner}|{_short(text)}", rule, text, within, repeatable, wait)
+        key = f"once|{owner}|{_short(text)}"
+        return build(Once, (key, rule, text, within, repeatable, wait))
 
     return make
 
@@ -315,7 +321,7 @@ def _seen(repeatable: bool) -> Maker:
         if proposal.call_id is None:
             return None
         key = _short(f"{proposal.run}|{proposal.subject.text}|{proposal.call_id}")
-        return Seen(f"seen|{key}", "call_id", proposal.call_id, repeatable)
+        return build(Seen, (f"seen|{key}", "call_id", proposal.call_id, repeatable, None, 0))
 
     return make
 

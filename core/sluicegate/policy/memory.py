@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
 from ..canonical import MAX_DEPTH, NotCanonical, freeze, is_object, loads
@@ -26,6 +26,12 @@ from .rules import Call, Maker, Makers, Noter
 from .tool import OriginRule, Require
 
 __all__ = ["Memory"]
+
+_log: Final = logging.getLogger("sluicegate")
+_UNREAD: Final = (
+    "a result of %.120r cannot be read (%s); its run remembers nothing more of it, and what needs "
+    "that is refused"
+)
 
 _MOST_VALUES: Final = 200
 """So many values of one call are traced at most."""
@@ -99,11 +105,14 @@ class Memory:
             if root is None:
                 return
             found: list[Note] = []
-            with suppress(Exception):  # what cannot be read is not remembered, and so refused
+            try:
                 for step, paths in steps:
                     found += _done(root, step, paths, call.args, result)
                 for source in sources:
                     found += came(root, source, call.proposal.turn, result)
+            except Exception as error:  # noqa: BLE001 - what is not remembered is refused
+                # Neither its words nor a traceback: both could show what is in the result.
+                _log.warning(_UNREAD, call.proposal.tool, type(error).__name__)
             yield from found
 
         return note
@@ -217,7 +226,9 @@ def _barrier(rule: str, name: str, after: tuple[str, ...], denied: str) -> Maker
         root = _root(call.proposal, rule)
         if type(root) is Reason:
             return root
-        return Barrier(labels_key(str(root)), rule, name, call.proposal.tool, after, denied)
+        proposal = call.proposal
+        key = labels_key(str(root))
+        return Barrier(key, rule, name, proposal.tool, after, denied, proposal.turn)
 
     return make
 
@@ -227,7 +238,7 @@ def _labelled(rule: str, labels: tuple[str, ...]) -> Maker:
         root = _root(call.proposal, rule)
         if type(root) is Reason:
             return root
-        return Labels(labels_key(str(root)), labels, call.proposal.tool)
+        return Labels(labels_key(str(root)), labels, call.proposal.tool, call.proposal.turn)
 
     return make
 

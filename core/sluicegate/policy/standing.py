@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..canonical import quoted
 from ..claims import HALTS, Halts, Repeat, Run, Standing, Turns
+from ..claims.base import build
 from ..claims.standing import run_key
 from ..decision import Reason
 from ..glob import matches
@@ -63,7 +64,7 @@ def standing(policy: Policy, resolve: Resolve) -> Stand:
                 reasons.append(missing.reason(rule))
                 continue
             what = f"{prefix}{key}|{proposal.binding}"
-            found.append(Repeat(what, rule, proposal.tool, limit, scope, call))
+            found.append(build(Repeat, (what, rule, proposal.tool, limit, scope, call)))
             if oscillation:
                 found.append(Turns(f"turns{prefix}{key}", rule, proposal.tool, limit, scope, call))
         return found, reasons
@@ -92,8 +93,8 @@ def _always(proposal: Proposal) -> list[Standing]:
         return [Halts(HALTS, who.tenant, who.user, who.agent, ())]
     if run is not None and run == proposal.root == (proposal.parent or run):
         return [
-            Halts(HALTS, who.tenant, who.user, who.agent, (run,)),
-            Run(run_key(run), run, tool, proposal.tools, own=True),
+            build(Halts, (HALTS, who.tenant, who.user, who.agent, (run,))),
+            build(Run, (run_key(run), run, tool, proposal.tools, True)),
         ]
     around = (run, proposal.parent, *proposal.within, proposal.root)
     runs = tuple(dict.fromkeys(r for r in around if r is not None))

@@ -155,23 +155,34 @@ class PostgresBooks:
         """What is to be written; None if that is nothing."""
         if not self._rows:
             return None
-        prevs, hashes, bodies = zip(*self._rows, strict=True)
-        names, changed = self._locks.keys, self._changed_cells.items()
-        put = [(names[key], _encode(cell)) for key, cell in changed if cell is not None]
-        ids, permits = self._locks.permits, self._changed_permits.items()
-        out = [(ids[permit], *kept) for permit, kept in permits if kept is not None]
-        return Change(
+        change = Change(
             self._chain.number,
             self._chain.seq,
             self.floor,
-            list(prevs),
-            list(hashes),
-            list(bodies),
-            [key for key, _ in put],
-            [cell for _, cell in put],
-            [names[key] for key, cell in changed if cell is None],
-            [permit for permit, _, _ in out],
-            [expires for _, expires, _ in out],
-            [entry for _, _, entry in out],
-            [ids[permit] for permit, kept in permits if kept is None],
+            [row[0] for row in self._rows],
+            [row[1] for row in self._rows],
+            [row[2] for row in self._rows],
+            keys=[],
+            cells=[],
+            gone=[],
+            ids=[],
+            untils=[],
+            entries=[],
+            ended=[],
         )
+        for key, cell in self._changed_cells.items():
+            name = self._locks.keys[key]
+            if cell is None:
+                change.gone.append(name)
+            else:
+                change.keys.append(name)
+                change.cells.append(_encode(cell))
+        for permit, out in self._changed_permits.items():
+            name = self._locks.permits[permit]
+            if out is None:
+                change.ended.append(name)
+            else:
+                change.ids.append(name)
+                change.untils.append(out[0])
+                change.entries.append(out[1])
+        return change

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ...claims import Cell
@@ -16,6 +16,7 @@ from .lanes import Lanes
 from .reading import Reading
 from .restoring import restore
 from .schema import prepare
+from .trimming import forget, trim
 
 __all__ = ["PostgresLedger"]
 
@@ -96,7 +97,8 @@ class PostgresLedger:
         The journal of all writers in one order, behind the position *after*. Raises LedgerError.
 
         It ends before the first entry that is still on its way to be committed, so whoever
-        reads on from there misses none.
+        reads on from there misses none. Whoever is among entries when they are removed goes on
+        with the first that is left.
         """
         yield from self._reading.entries(after)
 
@@ -124,6 +126,24 @@ class PostgresLedger:
         """
         restore(self.address, holdings)
         self._lanes.floor = self._reading.floor()
+
+    def trim(self, upto: Mapping[str, int], keep: Collection[int]) -> None:
+        """
+        Remove each writer's entries up to that number of its chain, in one transaction, and no
+        commit waits for it. Those in *keep* leave the journal too, but `body` still finds them.
+
+        They must be the oldest entries, and not all; what is removed already stays so. Raises
+        LedgerError, also for a role that may not DELETE from the journal.
+        """
+        trim(self._reading, self.address, upto, keep)
+
+    def kept(self) -> Iterator[tuple[int, Entry]]:
+        """The entries that `trim` has kept, with their numbers, by number. Raises LedgerError."""
+        yield from self._reading.kept()
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Remove these kept entries for good; other numbers are passed over. Raises LedgerError."""
+        forget(self._reading, self.address, numbers)
 
     def close(self) -> None:
         """Finish what waits, and disconnect. A closed ledger raises LedgerError when it is used."""

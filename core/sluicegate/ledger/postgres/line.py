@@ -102,7 +102,7 @@ class Line(psycopg.Connection[tuple[Any, ...]]):
         A cursor would do the same and double the work of this process.
         """
         connection = self.pgconn
-        connection.send_query(statement.given(given, connection))
+        connection.send_query(statement.given(given))
         found: list[tuple[Any, ...]] = []
         for result in self.wait(execute(connection)):
             if result.status == ExecStatus.FATAL_ERROR:

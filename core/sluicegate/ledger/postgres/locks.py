@@ -43,8 +43,10 @@ class Needed:
         self.keys = {key: kept(key) for key in keys(request)}
         self.looks = _only_looked_at(request)
         self.permit = _permit(request)
-        self.shared = {lock_of(namespace, key) for key in self.looks}
-        self.exclusive = {lock_of(namespace, key) for key in self.keys if key not in self.looks}
+        self.shared: set[int] = set()
+        self.exclusive: set[int] = set()
+        for key in self.keys:
+            (self.shared if key in self.looks else self.exclusive).add(lock_of(namespace, key))
         if self.permit:  # a call that is refused whatever happens has no id
             kept(self.permit)
             self.exclusive.add(lock_of(namespace, f"permit|{self.permit}"))
@@ -56,13 +58,20 @@ class Locks:
     __slots__ = ("keys", "numbers", "permits", "sharing", "writable")
 
     def __init__(self, needed: Sequence[Needed]) -> None:
-        exclusive = frozenset[int]().union(*(one.exclusive for one in needed))
-        shared = frozenset[int]().union(*(one.shared for one in needed))
+        exclusive: set[int] = set()
+        shared: set[int] = set()
+        self.keys: dict[str, str] = {}
+        self.permits: dict[str, str] = {}
+        self.writable: set[str] = set()
+        for one in needed:
+            exclusive |= one.exclusive
+            shared |= one.shared
+            self.keys.update(one.keys)
+            self.writable.update(one.keys.keys() - one.looks)
+            if one.permit:
+                self.permits[one.permit] = kept(one.permit)
         self.numbers = sorted(exclusive | shared)
         self.sharing = [number not in exclusive for number in self.numbers]
-        self.keys = {key: name for one in needed for key, name in one.keys.items()}
-        self.writable = {key for one in needed for key in one.keys if key not in one.looks}
-        self.permits = {one.permit: kept(one.permit) for one in needed if one.permit}
 
 
 def lane_of(namespace: str) -> int:

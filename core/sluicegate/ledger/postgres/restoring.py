@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import psycopg
 
 from ...errors import LedgerError
-from ...journal import GENESIS, Entry
+from ...journal import Entry
 from ..holdings import Holdings, chained
 from .address import Address
 from .line import Line, connected, trouble
@@ -43,6 +43,12 @@ SELECT u.number, u.prev, u.hash, u.body
   FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[])
        WITH ORDINALITY AS u(number, prev, hash, body, place)
  ORDER BY u.place
+"""
+# A position that nobody has had, as those of entries that were trimmed have theirs.
+_KEPT: Final = """
+INSERT INTO {ns}.journal (position, number, prev, hash, body) OVERRIDING SYSTEM VALUE
+SELECT -nextval(pg_get_serial_sequence(%s, 'position')), u.number, u.prev, u.hash, u.body
+  FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) AS u(number, prev, hash, body)
 """
 _CELLS: Final = """
 INSERT INTO {ns}.cells (key, at, cell)
@@ -92,12 +98,12 @@ def _fill(line: Line, address: Address, holdings: Holdings) -> None:
     ((used,),) = say(_BEGIN)
     if used:
         raise LedgerError("the ledger to copy to is not empty; name another database or namespace")
-    heads: dict[str, tuple[int, str]] = dict.fromkeys(holdings.writers, (0, GENESIS))
+    for those in _batches(holdings.kept):
+        numbers = [number for number, _ in those]
+        say(_KEPT, f"{name}.journal", numbers, *_texts([entry for _, entry in those]))
     for batch in _batches(chained(holdings.entries)):
         numbers = [_number(entry, holdings) for entry in batch]
-        prevs, hashes = [entry.prev for entry in batch], [entry.hash for entry in batch]
-        say(_ENTRIES, numbers, prevs, hashes, [entry.body for entry in batch])
-        heads.update({entry.writer: (entry.seq, entry.hash) for entry in batch})
+        say(_ENTRIES, numbers, *_texts(batch))
     for cells in _batches(holdings.cells):
         keys, values = [kept(key) for key, _ in cells], [_encode(cell) for _, cell in cells]
         say(_CELLS, holdings.floor, keys, values)
@@ -105,13 +111,18 @@ def _fill(line: Line, address: Address, holdings: Holdings) -> None:
         ids = [kept(out.permit) for out in permits]
         say(_PERMITS, ids, [out.expires for out in permits], [out.entry for out in permits])
     for writer, number in holdings.writers.items():
-        seq, last = heads[writer]
+        seq, last = holdings.heads[writer]
         say(_WRITER, number, writer, seq, holdings.floor, last)
     say(_NUMBERS, f"{name}.writers")
 
 
 def _number(entry: Entry, holdings: Holdings) -> int:
     return (holdings.writers[entry.writer] << 32) + entry.seq
+
+
+def _texts(entries: list[Entry]) -> tuple[list[str], list[str], list[str]]:
+    prevs, hashes = [entry.prev for entry in entries], [entry.hash for entry in entries]
+    return prevs, hashes, [entry.body for entry in entries]
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

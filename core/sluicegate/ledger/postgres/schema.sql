@@ -26,7 +26,8 @@ CREATE TABLE {ns}.writers (
 
 -- One entry per decision and per outcome; see journal.py. `number` is writer * 2^32 + seq,
 -- and what cells refer to. `position` is the place in the order of all writers: it is taken
--- when all locks are held, so whoever has seen an entry's effect comes after it.
+-- when all locks are held, so whoever has seen an entry's effect comes after it. A negative one
+-- has left the journal (see trimming.py), and is kept because a cell refers to its number.
 CREATE TABLE {ns}.journal (
     position bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     number   bigint NOT NULL UNIQUE,
@@ -63,23 +64,22 @@ CREATE FUNCTION {ns}.hold(
 ) LANGUAGE plpgsql VOLATILE AS $body$
 BEGIN
     -- Plans are made once per session, when the tables may be small: they must not go by that.
+    -- Until PostgreSQL 17 a plan that has to scan all the same, as one row of a sequence, counts as
+    -- so dear that it would be compiled each time.
     PERFORM set_config('lock_timeout', patience::text, true),
             set_config('idle_in_transaction_session_timeout', rest::text, true),
             set_config('plan_cache_mode', 'force_generic_plan', true),
             set_config('enable_seqscan', 'off', true),
-            set_config('enable_bitmapscan', 'off', true);
+            set_config('enable_bitmapscan', 'off', true),
+            set_config('jit', 'off', true);
     IF NOT durable THEN
         PERFORM set_config('synchronous_commit', 'off', true);
     ELSIF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    FOR i IN 1 .. cardinality(locks) LOOP
-        IF sharing[i] THEN
-            PERFORM pg_advisory_xact_lock_shared(locks[i]);
-        ELSE
-            PERFORM pg_advisory_xact_lock(locks[i]);
-        END IF;
-    END LOOP;
+    -- One after the other as the array has them: nothing else is scanned, and nothing sorted.
+    PERFORM CASE WHEN l.share THEN pg_advisory_xact_lock_shared(l.number) ELSE pg_advisory_xact_lock(l.number) END
+       FROM unnest(locks, sharing) AS l(number, share);
     -- From here on each statement sees what those before us committed.
     now := {ns}.clock();
     SELECT max(c.at), string_agg(to_json(c.key)::text || ':' || c.cell, ',')
