@@ -324,7 +324,7 @@ def test_a_replica_without_our_last_decisions_is_recognised(proxy: Proxy, server
     with replica.client() as client:
         until(lambda: client.info("replication")["master_link_status"] == "up")
         space = namespace()
-        ledger = RedisLedger(proxy.url, namespace=space, timeout=TIMEOUT)
+        ledger = RedisLedger(proxy.url, namespace=space, timeout=5 * TIMEOUT)
         granted(ledger, "p", quota(5))
         until(lambda: client.hlen(f"{{sluicegate:{space}}}:permits") == 1)
         proxy.target = replica.port

@@ -30,6 +30,7 @@ from .base import Answer, Request
 from .living import Living
 from .ticket import Batch, Ticket, answer, deliver
 from .waiting import Waiting
+from .watch import Watches
 
 __all__ = ["PAUSE", "Committer", "Kept"]
 
@@ -111,6 +112,7 @@ class Committer(Living, ABC, Generic[_L]):
         # loop is gone may be collected, and so abandon its ticket, in a thread that holds it.
         self._mutex = RLock()
         self._waiting = Waiting(self.room, self._size)
+        self._watches = Watches()
         # Who has which: a caller's ticket, our threads (then it is *self*), or nobody.
         self._lanes: dict[_L, object] = {}
         self._threads: list[Thread] = []
@@ -138,7 +140,7 @@ class Committer(Living, ABC, Generic[_L]):
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         ticket = Ticket(request, time.monotonic() + self._timeout, future)
-        timer = loop.call_later(self._timeout, self._expire, ticket)
+        watch = self._watches.add(loop, ticket, self._expire)
         try:
             with self._mutex:
                 self._enqueue(ticket)
@@ -147,7 +149,7 @@ class Committer(Living, ABC, Generic[_L]):
             self._abandon(ticket)
             raise
         finally:
-            timer.cancel()
+            watch.remove(ticket)
         return ticket.outcome()
 
     def _may_begin(self, ticket: Ticket) -> _L | None:
@@ -215,19 +217,14 @@ class Committer(Living, ABC, Generic[_L]):
                     self._waiting.part(batch)
                     self._wake()
                 return ()
-            self._give_up(batch, error)
+            with self._mutex:
+                self._waiting.give_up(batch, error, self._label)
             if batch.hurried and not isinstance(error, Exception):
                 raise
         else:
             with self._mutex:
                 self._waiting.note(batch)
         return batch.tickets
-
-    def _give_up(self, batch: Batch, error: BaseException) -> None:
-        known = isinstance(error, LedgerError)
-        told = error.args if known else (f"{self._label} failed: {error!r}",)
-        with self._mutex:
-            self._waiting.give_up(batch, error, told)
 
     # --- lanes and threads: under the mutex ---
 

@@ -95,12 +95,14 @@ class Waiting:
                 ticket.alone = begun
                 self.queue.appendleft(ticket)
 
-    def give_up(self, batch: Batch, error: BaseException, told: tuple[object, ...]) -> None:
+    def give_up(self, batch: Batch, error: BaseException, label: str) -> None:
         """
         After an error a batch may have been carried out all the same: what it may have
         granted is undone, and nobody is told that it was granted. To undo what was not
         granted changes nothing.
         """
+        known = isinstance(error, LedgerError)
+        told = error.args if known else (f"{label} failed: {error!r}",)
         self.failing = True
         self.owed.extendleft(ticket for ticket in reversed(batch.tickets) if ticket.owed)
         for ticket, result in zip(batch.tickets, batch.answers, strict=False):
