@@ -46,7 +46,7 @@ HOOKS = {
 LINES_OF_AN_ADAPTER = {
     "sluicegate_autogen": 680,
     "sluicegate_crewai": 350,
-    "sluicegate_langchain": 590,
+    "sluicegate_langchain": 620,
 }
 """
 Lines of code, without imports, docstrings and comments. The aim is 300: what is above it

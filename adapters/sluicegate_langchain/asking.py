@@ -18,6 +18,7 @@ from sluicegate.adapting import No
 from sluicegate.canonical import is_object
 
 from .call import Call
+from .siblings import SCRATCHPAD
 
 __all__ = ["Asking"]
 
@@ -26,7 +27,6 @@ _FORM: Final = (
     '(without "note" if you like), or with {"request": "<its id>", "approve": null} to look whether '
     "it was answered elsewhere"
 )
-_SCRATCHPAD: Final = "__pregel_scratchpad"
 _ONE_AT_A_TIME: Final = threading.Lock()
 """LangGraph counts the interrupts of a task; a hand-built graph runs several calls in one task."""
 
@@ -127,7 +127,7 @@ class Asking:
 
 def _resumed_with(config: Any) -> list[Any]:
     """All values that the task of this call was resumed with, in order, also those not handed out yet."""
-    pad = None if config is None else config.get("configurable", {}).get(_SCRATCHPAD)
+    pad = None if config is None else config.get("configurable", {}).get(SCRATCHPAD)
     if pad is None:  # nobody is to be asked, or no graph is running
         return []
     latest = pad.get_null_resume()

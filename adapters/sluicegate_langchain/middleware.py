@@ -23,6 +23,7 @@ from sluicegate.canonical import is_object
 from .asking import Asking
 from .call import KEY, Call, acarry_out, carry_out
 from .said import Said
+from .siblings import beside_others
 
 __all__ = ["GateMiddleware", "tool_node"]
 
@@ -132,11 +133,12 @@ class GateMiddleware(AgentMiddleware[GateState, Any]):
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]
     ) -> Any:
-        asking = self._asking(request)
-        if asking.answers:
-            await asyncio.to_thread(asking.record)
-        body = _body(asking, request, handler)
-        return await acarry_out(self._gate, asking.call, body, asking.refused)
+        async with beside_others(request.runtime.config):  # pyright: ignore[reportUnknownMemberType]
+            asking = self._asking(request)
+            if asking.answers:
+                await asyncio.to_thread(asking.record)
+            body = _body(asking, request, handler)
+            return await acarry_out(self._gate, asking.call, body, asking.refused)
 
     def _asking(self, request: ToolCallRequest) -> Asking:
         sent, tool = request.tool_call, request.tool

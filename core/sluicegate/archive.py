@@ -181,6 +181,7 @@ class Archiver:
         ripe = list(takewhile(lambda entry: self._is_ripe(entry, now), page))
         if not ripe or (len(ripe) < SEGMENT and not partial):
             return 0
+        self._ledger.trim({}, ())  # who may not remove entries hears of it before it is on record
         try:
             segment, file = self._write(ripe, state)
         except LedgerError:

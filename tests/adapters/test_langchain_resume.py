@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,40 @@ def test_in_a_tool_node_all_calls_of_a_turn_are_answered_one_after_the_other(
         "send b 1",
         "send c 1",
     ]
+
+
+@BOTH
+def test_a_question_lets_the_other_calls_of_its_task_end(way, make_gate):
+    """One call asks while another is at work: that one ends, and its outcome is known."""
+    gate = make_gate({"tools": {"send": {"approve": True}, "slow": {}}})
+
+    @tool
+    def slow() -> str:
+        """Take a while."""
+        time.sleep(0.05)
+        return "done"
+
+    async def aslow() -> str:
+        """Take a while."""
+        await asyncio.sleep(0.05)
+        return "done"
+
+    @tool
+    def send(to: str) -> str:
+        """Send."""
+        return to
+
+    made = tool("slow")(aslow) if way == "ainvoke" else slow
+    graph = StateGraph(MessagesState)
+    graph.add_node("tools", tool_node([made, send], gate, subject=ACME, ask="interrupt"))
+    graph.add_edge(START, "tools")
+    calls = [call("slow", "s"), call("send", "a", to="bo")]
+    graph = graph.compile(checkpointer=InMemorySaver())
+    state = step(graph, way, {"messages": [HumanMessage("go"), AIMessage("", tool_calls=calls)]})
+    (question,) = asked(state)
+    assert [e.content["outcome"] for e in gate.journal if "outcome" in e.content] == ["succeeded"]
+    state = step(graph, way, Command(resume=yes(question)))
+    assert [str(answer.content) for answer in answers(state["messages"])] == ["done", "bo"]
 
 
 @BOTH

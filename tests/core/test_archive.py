@@ -214,8 +214,9 @@ def test_an_end_in_the_middle_loses_nothing(ledger: Ledger, tmp_path: Path, dies
                 raise KeyboardInterrupt
             return ledger.perform(request)
 
-        def trim(self, *given: Any) -> None:
-            raise KeyboardInterrupt
+        def trim(self, upto: Any, keep: Any) -> None:
+            if upto:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         archive(cast("Ledger", Dying()), tmp_path / "a", now)
@@ -277,6 +278,28 @@ def test_an_unfit_folder_removes_nothing(ledger: Ledger, tmp_path: Path) -> None
     with pytest.raises(LedgerError, match="no segment of this ledger"):
         archive(ledger, tmp_path / "other", now_of(clock))
     assert (first(ledger), ledger.head()[0], ledger.cell(ARCHIVED)) == (1, count, None)
+
+
+def test_who_may_not_remove_records_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    """A right that is missing shows before a file is written and the chain says so."""
+    gate, clock = gate_on(ledger)
+    get(gate, 3)
+    clock.advance(100 * 86_400)
+    count = ledger.head()[0]
+
+    class Forbidding:
+        """A ledger whose role may only add entries."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ledger, name)
+
+        def trim(self, upto: Any, keep: Any) -> None:
+            raise LedgerError("permission denied")
+
+    with pytest.raises(LedgerError, match="permission denied"):
+        archive(cast("Ledger", Forbidding()), tmp_path / "a", now_of(clock))
+    assert ledger.head()[0] == count
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_step_that_fails_on_the_way_stops_no_call(tmp_path: Path) -> None:
