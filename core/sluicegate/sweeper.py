@@ -50,13 +50,6 @@ class _Walkable(Protocol):
     def walk(self) -> Iterable[tuple[str, Sequence[Any]]]: ...
 
 
-@runtime_checkable
-class _Looking(Protocol):
-    """A ledger that gives several cells at the price of one."""
-
-    def look(self, keys: Sequence[str]) -> Sequence[Cell]: ...
-
-
 class Page(NamedTuple):
     """Some cells: how many were looked at, and which are over."""
 
@@ -202,7 +195,7 @@ class Sweeper:
         if len(self._runs) >= _RUNS:
             self._runs.clear()
         new = sorted({*runs} - self._runs.keys())
-        if new and isinstance(self._ledger, _Looking):
+        if new:
             cells = self._ledger.look([run_key(run) for run in new])
             self._runs.update(zip(new, cells, strict=True))
 

@@ -52,6 +52,15 @@ def test_a_refusal_takes_nothing_not_even_what_was_free(ledger: Ledger) -> None:
     ]
 
 
+def test_several_cells_come_in_the_order_of_their_keys(ledger: Ledger) -> None:
+    """Each as if it were asked for alone, also one that is not there, or has a name like no other."""
+    odd = "q|\u0000'\\\"%s\u00e9"
+    granted(ledger, "p", quota(3), slot(2), quota(9, key=odd))
+    asked = ["slot", "nothing", odd, "quota", "slot"]
+    assert [*ledger.look(asked)] == [ledger.cell(key) for key in asked]
+    assert [*ledger.look([])] == []
+
+
 def test_a_refused_permit_is_not_out(ledger: Ledger) -> None:
     """A call that was refused cannot be settled."""
     request = claiming("p", quota(0))

@@ -237,6 +237,10 @@ class Ledger(Protocol):
         """One cell, as it is now."""
         ...
 
+    def look(self, keys: Sequence[str]) -> Sequence[Cell]:
+        """Several cells, in the order of their keys."""
+        ...
+
     def out(self) -> Iterable[Out]:
         """All permits that are out."""
         ...

@@ -145,6 +145,10 @@ class RedisLedger:
         """One cell, as it is now. Raises LedgerError."""
         return self._committer.store.cell(key)
 
+    def look(self, keys: Sequence[str]) -> list[Cell]:
+        """Several cells in the order of their keys, as they are at one time. Raises LedgerError."""
+        return self._committer.store.look(keys)
+
     def out(self) -> list[Out]:
         """All permits that are out. Raises LedgerError."""
         return self._committer.store.out()

@@ -242,6 +242,11 @@ class Store:
         raw = self._read("HGET", self._keys.cells, key)
         return None if raw is None else parsed(raw)
 
+    def look(self, keys: Sequence[str]) -> list[Cell]:
+        """Several cells, as they are at one time."""
+        found = self._read("HMGET", self._keys.cells, *keys) if keys else ()
+        return [None if raw is None else parsed(raw) for raw in found]
+
     def cells(self, prefix: str) -> list[tuple[str, Sequence[Any]]]:
         """All cells whose key begins with *prefix*, by key; each as it was when it was read."""
         pattern = "".join(f"\\{sign}" if sign in "*?[]^-\\" else sign for sign in prefix) + "*"

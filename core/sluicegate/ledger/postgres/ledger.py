@@ -80,6 +80,10 @@ class PostgresLedger:
         """One cell, as it is now. Raises LedgerError."""
         return self._reading.cell(key)
 
+    def look(self, keys: Sequence[str]) -> list[Cell]:
+        """Several cells in the order of their keys, as they are at one time. Raises LedgerError."""
+        return self._reading.look(keys)
+
     def out(self) -> list[Out]:
         """All permits that are out. Raises LedgerError."""
         return self._reading.out()

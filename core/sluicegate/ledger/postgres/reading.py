@@ -28,6 +28,7 @@ PAGES: Final = 20
 """What is kept has no order of its own, so finding what comes next is for so many pages."""
 
 _CELL: Final = "SELECT cell FROM {ns}.cells WHERE key = %s"
+_LOOK: Final = "SELECT key, cell FROM {ns}.cells WHERE key = ANY (%s::text[])"
 _CELLS: Final = """
 SELECT key, cell FROM {ns}.cells WHERE key >= %s AND key > %s AND starts_with(key, %s)
 ORDER BY key LIMIT %s
@@ -82,6 +83,12 @@ class Reading:
         """One cell, as it is now."""
         found = self.rows(_CELL, kept(key))
         return tuple(json.loads(found[0][0])) if found else None
+
+    def look(self, keys: Sequence[str]) -> list[Cell]:
+        """Several cells, as they are at one time."""
+        names = [kept(key) for key in keys]
+        found = {name: tuple(json.loads(cell)) for name, cell in self.rows(_LOOK, names)}
+        return [found.get(name) for name in names]
 
     def cells(self, prefix: str) -> Iterator[tuple[str, Sequence[Any]]]:
         """The cells whose key begins with *prefix*; each page of them as it is when it is read."""
