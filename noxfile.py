@@ -48,12 +48,14 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
-def oldest(*extras: str) -> list[str]:
-    """Each requirement at its lower bound: what pyproject.toml promises to work with."""
+def oldest(extra: str | None = None) -> list[str]:
+    """
+    Each requirement at its lower bound: what pyproject.toml promises to work with.
+
+    Those of an *extra* only, or those of the core: a framework may ask for a later rich than we do.
+    """
     project = PYPROJECT["project"]
-    wanted = [*project["dependencies"]]
-    for extra in extras:
-        wanted += project["optional-dependencies"][extra]
+    wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
     return [requirement.replace(">=", "==", 1) for requirement in wanted]
 
 
