@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple, TypeVar
 
+from .archiving import ARCHIVED
 from .errors import LedgerError
 from .journal import Entry, Journal
 from .ledger import Ledger
@@ -59,6 +60,7 @@ def migrate(
         kept=_kept(source),
         cells=_counted(source.cells(""), "cells copied", tell),
         permits=source.out(),
+        gone=_gone(source, heads),
     )
     assert isinstance(target, Restorable)  # noqa: S101 - _checked has seen to it
     target.restore(holdings)
@@ -126,6 +128,13 @@ def _compared(
     if broken is not None:
         raise NotEqual(f"the journal of the copy does not verify: {broken.problem}")
     return Copied(entries, cells, permits, len(heads))
+
+
+def _gone(ledger: Ledger, heads: Mapping[str, tuple[int, str]]) -> int:
+    """How many entries were archived: places in the journal are counted with them."""
+    if ledger.cell(ARCHIVED) is None:
+        return 0
+    return sum(seq for seq, _ in heads.values()) - sum(1 for _ in ledger.entries())
 
 
 def _kept(ledger: Ledger) -> Iterable[tuple[int, Entry]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langchain_scene import (
     ACME,
@@ -96,6 +97,37 @@ def test_a_question_lets_the_other_calls_of_its_task_end(way, make_gate):
     assert [e.content["outcome"] for e in gate.journal if "outcome" in e.content] == ["succeeded"]
     state = step(graph, way, Command(resume=yes(question)))
     assert [str(answer.content) for answer in answers(state["messages"])] == ["done", "bo"]
+
+
+def test_a_question_inside_of_a_call_does_not_wait_for_that_call(make_gate):
+    """A tool that hands its own task on to a tool node: the question gets out, and the call goes on."""
+    gate = make_gate({"tools": {"send": {"approve": True}, "delegate": {}}})
+
+    @tool
+    def send(to: str) -> str:
+        """Send."""
+        return to
+
+    inner = tool_node([send], gate, subject=ACME, ask="interrupt")
+
+    @tool
+    async def delegate(config: RunnableConfig) -> str:
+        """Have somebody else send it."""
+        asks = AIMessage("", tool_calls=[call("send", "b", to="bo")])
+        (answer,) = (await inner.ainvoke({"messages": [asks]}, config))["messages"]
+        return str(answer.content)
+
+    graph = by_hand(delegate, gate, InMemorySaver())
+    outer = AIMessage("", tool_calls=[call("delegate", "a")])
+    config: Any = {"configurable": {"thread_id": "t"}}
+
+    async def go(given: Any) -> Any:
+        return await asyncio.wait_for(graph.ainvoke(given, config), 5)
+
+    state = asyncio.run(go({"messages": [HumanMessage("go"), outer]}))
+    (question,) = asked(state)
+    state = asyncio.run(go(Command(resume=yes(question))))
+    assert [str(answer.content) for answer in answers(state["messages"])] == ["bo"]
 
 
 @BOTH

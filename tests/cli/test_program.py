@@ -15,7 +15,7 @@ import pytest
 
 from sluicegate import Gate, Proposal, __version__
 
-PROGRAM = [sys.executable, "-c", "from sluicegate.cli import main; main()"]
+PROGRAM = [sys.executable, "-m", "sluicegate"]
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*[39][0-7](?:;\d+)*m")
 
 

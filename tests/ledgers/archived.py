@@ -80,6 +80,7 @@ def assert_copied(source: Ledger, target: Ledger, folder: Path) -> None:
     move(source, folder)
     pay(gate, 20)
     migrate(source, target)
+    assert target.head() == source.head(), "a head that was kept elsewhere still fits"
     copy = Gate(POLICY, target)
     assert [pay(copy, n) for n in range(22)] == [{"paid": n} for n in range(22)]
     assert_whole(target, folder)

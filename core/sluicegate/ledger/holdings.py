@@ -17,7 +17,7 @@ class Holdings(NamedTuple):
     *writers* are the names of those who wrote the journal, with the numbers that cells refer to
     them by: entry *seq* of writer *n* is n × 2³² + seq there. *heads* are number and hash of the
     last entry of each. The journal may begin later than its chains did (`Trimmable`); *kept* are
-    those of the entries before that are still referred to. *floor* is the latest time seen.
+    those of the *gone* entries before that are still referred to. *floor* is the latest time seen.
     """
 
     writers: Mapping[str, int]
@@ -27,6 +27,7 @@ class Holdings(NamedTuple):
     kept: Iterable[tuple[int, Entry]]
     cells: Iterable[tuple[str, Sequence[Any]]]
     permits: Iterable[Out]
+    gone: int = 0
 
 
 @runtime_checkable

@@ -44,11 +44,13 @@ SELECT u.number, u.prev, u.hash, u.body
        WITH ORDINALITY AS u(number, prev, hash, body, place)
  ORDER BY u.place
 """
-# A position that nobody has had, as those of entries that were trimmed have theirs.
+# The positions of entries that are gone are left free: those that were kept have some of them.
+_GONE: Final = "SELECT setval(pg_get_serial_sequence(%s, 'position'), %s)"
 _KEPT: Final = """
 INSERT INTO {ns}.journal (position, number, prev, hash, body) OVERRIDING SYSTEM VALUE
-SELECT -nextval(pg_get_serial_sequence(%s, 'position')), u.number, u.prev, u.hash, u.body
-  FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) AS u(number, prev, hash, body)
+SELECT -u.place - %s, u.number, u.prev, u.hash, u.body
+  FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[])
+       WITH ORDINALITY AS u(number, prev, hash, body, place)
 """
 _CELLS: Final = """
 INSERT INTO {ns}.cells (key, at, cell)
@@ -98,9 +100,13 @@ def _fill(line: Line, address: Address, holdings: Holdings) -> None:
     ((used,),) = say(_BEGIN)
     if used:
         raise LedgerError("the ledger to copy to is not empty; name another database or namespace")
+    done = 0
     for those in _batches(holdings.kept):
         numbers = [number for number, _ in those]
-        say(_KEPT, f"{name}.journal", numbers, *_texts([entry for _, entry in those]))
+        say(_KEPT, done, numbers, *_texts([entry for _, entry in those]))
+        done += len(those)
+    if holdings.gone or done:
+        say(_GONE, f"{name}.journal", max(holdings.gone, done))
     for batch in _batches(chained(holdings.entries)):
         numbers = [_number(entry, holdings) for entry in batch]
         say(_ENTRIES, numbers, *_texts(batch))
