@@ -9,7 +9,9 @@ import time
 from contextlib import suppress
 from typing import Literal, TypeAlias
 
-Fault: TypeAlias = Literal["", "before commit", "after commit", "silent commit", "silent", "refuse"]
+Fault: TypeAlias = Literal[
+    "", "before commit", "after commit", "late commit", "silent commit", "silent", "refuse"
+]
 
 
 class Proxy:
@@ -18,6 +20,7 @@ class Proxy:
 
     - "before commit": the message with the COMMIT is thrown away, and the connection is cut;
     - "after commit": the server gets it and answers, and the answer is thrown away;
+    - "late commit": the connection is cut, and the server gets the message when `release` is set;
     - "silent commit": the answer is thrown away, and the connection stays open;
     - "silent": nothing is forwarded any more, and nothing is cut;
     - "refuse": connections are cut as soon as they are made.
@@ -29,6 +32,7 @@ class Proxy:
         self.port: int = self._listening.getsockname()[1]
         self.fault: Fault = ""
         self.faults = 10**9
+        self.release = threading.Event()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -64,6 +68,9 @@ class Proxy:
                     data = source.recv(1 << 20)
                     faulty = source is client and b"\nCOMMIT" in data and self._due()
                     deaf = deaf or faulty
+                    if faulty and self.fault == "late commit":
+                        _close(client)
+                        assert self.release.wait(20)
                     if source is client and not (faulty and self.fault == "before commit"):
                         server.sendall(data)
                     elif source is server and not deaf:

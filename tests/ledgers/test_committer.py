@@ -3,76 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from requested import claiming, granted, noting, quota, record, slot, state
+from in_lanes import InMemory, asking, queued, until
+from requested import claiming, granted, noting, quota, record, state
 
 from sluicegate.errors import LedgerError
-from sluicegate.ledger.base import Claiming, Granted
-from sluicegate.ledger.committer import AGAIN, Committer, Kept
-from sluicegate.ledger.memory import MemoryLedger
+from sluicegate.ledger.base import Granted
+from sluicegate.ledger.committer import AGAIN, Kept
+from sluicegate.ledger.sqlite import SqliteLedger
 from sluicegate.ledger.ticket import Batch
-
-
-class Lane:
-    """Carries out batches in memory, as soon as it may."""
-
-    def __init__(self) -> None:
-        self.go_on = threading.Event()
-        self.go_on.set()
-        self.reached = threading.Event()
-        self.left = False
-
-
-class InMemory(Committer[Lane]):
-    """A committer over a ledger in memory; *before* may raise when a batch has begun, *after* when it is done."""
-
-    def __init__(self, lanes: int = 1, timeout: float = 5.0) -> None:
-        self.ledger = MemoryLedger()
-        self.lanes = [Lane() for _ in range(lanes)]
-        self.batches: list[list[str]] = []
-        self.by: list[str] = []
-        self.ended = False
-        self.before: Callable[[Sequence[str]], None] = lambda permits: None
-        self.after: Callable[[], None] = lambda: None
-        super().__init__("the ledger", timeout=timeout, lanes=lanes)
-
-    def _open(self) -> Lane:
-        return self.lanes[len(self._lanes)]
-
-    def _carry(self, lane: Lane, batch: Batch) -> None:
-        requests = [ticket.request for ticket in batch.tickets]
-        self.by.append(threading.current_thread().name)
-        permits = [request.permit for request in requests if isinstance(request, Claiming)]
-        lane.reached.set()
-        assert lane.go_on.wait(10)
-        self.before(permits)
-        self.batches.append(permits)
-        batch.answers += [self.ledger.perform(request) for request in requests]
-        self.after()
-
-    def _late(self, *, begun: bool) -> str:
-        return "too late" if begun else "withdrawn"
-
-    def _gone(self) -> str:
-        return "closed"
-
-    def _leave(self, lane: Lane, until: float) -> None:
-        lane.left = True
-
-    def _end(self) -> None:
-        self.ended = True
-
-    def hold(self, number: int = 0) -> Lane:
-        """The lane keeps its next batch until it is told to go on."""
-        lane = self.lanes[number]
-        lane.reached.clear()
-        lane.go_on.clear()
-        return lane
+from sluicegate.ledger.waiting import Waiting
 
 
 @pytest.fixture
@@ -82,36 +30,6 @@ def committer() -> Iterator[InMemory]:
     for lane in made.lanes:
         lane.go_on.set()
     made.close()
-
-
-def until(reached: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-def asking(committer: InMemory, permit: str, told: list[Any]) -> threading.Thread:
-    """A thread that asks for a permit, and notes what it is told."""
-
-    def ask() -> None:
-        try:
-            told.append(committer.perform(claiming(permit, quota(100), slot(100))))
-        except LedgerError as error:
-            told.append(error)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    return thread
-
-
-def queued(committer: InMemory, count: int) -> list[Any]:
-    """What so many threads, that came one after the other and have to wait, are told in the end."""
-    told: list[Any] = []
-    for number in range(count):
-        asking(committer, f"q{number}", told)
-        until(lambda: len(committer._waiting.queue) == number + 1)  # noqa: B023
-    return told
 
 
 def test_who_finds_nobody_at_work_needs_no_other_thread(committer: InMemory) -> None:
@@ -270,3 +188,132 @@ def test_closing_does_not_wait_for_ever_for_a_lane() -> None:
     asked.join()
     assert lane.left
     assert [type(answer) for answer in told] == [Granted]
+
+
+def test_a_claim_that_is_interrupted_before_it_is_noted_holds_nothing(
+    committer: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes between two instructions too: after the commit, and before we know of it."""
+
+    def interrupted(self: Waiting, batch: Batch) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Waiting, "note", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        committer.perform(claiming("p", quota(1)))
+    until(lambda: not committer._waiting.owed and committer._idle())
+    assert state(committer.ledger) == []
+
+
+def test_without_a_thread_only_those_who_need_one_are_told_so(
+    committer: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has a commit of its own has its answer; who waits for a thread that cannot be is told at once."""
+
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lane = committer.hold()
+    first: list[Any] = []
+    asking(committer, "first", first)
+    assert lane.reached.wait(10)
+    told = queued(committer, 2)
+    monkeypatch.setattr(threading.Thread, "start", none)
+    lane.go_on.set()
+    begun = time.monotonic()
+    until(lambda: first and len(told) == 2)
+    monkeypatch.undo()
+    assert time.monotonic() - begun < committer._timeout / 2
+    assert [type(answer) for answer in first] == [Granted]
+    assert {str(answer) for answer in told} == {"no thread for the ledger: can't start new thread"}
+    assert dict(state(committer.ledger))["quota"] == [0, 0, 1]
+    asyncio.run(committer.aperform(claiming("p", quota(9))))
+
+
+def test_event_loops_that_take_turns_have_one_timer_each(
+    committer: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gate that threads with loops of their own share leaves none of them with a timer for each call."""
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    timers = [0, 0, 0]
+
+    def counted(number: int, later: Callable[..., Any]) -> Callable[..., Any]:
+        def call_later(*given: Any) -> Any:
+            timers[number] += 1
+            return later(*given)
+
+        return call_later
+
+    for number, loop in enumerate(loops):
+        monkeypatch.setattr(loop, "call_later", counted(number, loop.call_later))
+    for turn in range(20):
+        for number, loop in enumerate(loops):
+            loop.run_until_complete(committer.aperform(claiming(f"p{turn}-{number}", quota(99))))
+    for loop in loops:
+        loop.close()
+    assert timers == [1, 1, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_of_a_fork_undoes_nothing_of_its_parent(tmp_path: Path) -> None:
+    """The parent's tasks are in the child too; when they end there, the parent's claims are not given back."""
+    ledger = SqliteLedger(tmp_path / "ledger.db")
+    loop = asyncio.new_event_loop()
+    coroutine = ledger.aperform(claiming("p", quota(1)))
+    task = loop.create_task(coroutine)
+    loop.run_until_complete(asyncio.sleep(0))
+    until(ledger.out)
+    time.sleep(0.05)  # it is answered, and the loop does not know of it yet
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            coroutine.close()
+            time.sleep(0.3)  # for a thread of the child's
+            ledger.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert type(loop.run_until_complete(task)) is Granted
+    assert [out.permit for out in ledger.out()] == ["p"]
+    loop.close()
+    ledger.close()
+
+
+def test_closing_waits_once_for_what_hangs(committer: InMemory) -> None:
+    """A lane that hangs costs the timeout, and not the timeout for each thread again."""
+    committer._timeout = 1.0
+    lane = committer.hold()
+    hanging = threading.Thread(target=asyncio.run, args=(expected_late(committer),))
+    hanging.start()
+    assert lane.reached.wait(10)
+    begun = time.monotonic()
+    committer.close()
+    assert time.monotonic() - begun < 1.8
+    lane.go_on.set()
+    hanging.join()
+
+
+async def expected_late(committer: InMemory) -> None:
+    with pytest.raises(LedgerError, match="too late"):
+        await committer.aperform(noting())
+
+
+def test_closing_that_is_interrupted_lets_go_all_the_same(
+    committer: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while closing waits for what hangs: connections are closed, and nobody has to close again."""
+
+    def interrupt(seconds: float) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    lane = committer.hold()
+    asked = asking(committer, "p", [])
+    assert lane.reached.wait(10)
+    monkeypatch.setattr("sluicegate.ledger.committer.time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        committer.close()
+    assert committer.ended
+    lane.go_on.set()
+    asked.join()
+    assert lane.left

@@ -19,6 +19,7 @@ from requested import SECOND, claiming, granted, noting, once, quota, record, se
 from sluicegate.errors import LedgerError
 from sluicegate.ledger.base import Granted, Refused, Rejected, Replayed, Settled
 from sluicegate.ledger.postgres import PostgresLedger
+from sluicegate.ledger.ticket import Batch, Ticket
 
 CANCELLED = {"error": "cancelled before dispatch", "kind": "outcome", "outcome": "failed"}
 
@@ -112,6 +113,21 @@ def test_a_claim_that_cannot_be_asked_about_is_undone_when_it_can(
     assert {"permit": "p", **CANCELLED} in without_time(ledger)
 
 
+def test_a_commit_that_comes_late_holds_nothing(
+    ledger: PostgresLedger, far: PostgresLedger, proxy: Proxy
+) -> None:
+    """The network kept it until its caller was told that it had failed: what it claims is given back."""
+    granted(far, "before", quota(9))
+    proxy.fault, proxy.faults = "late commit", 1
+    with pytest.raises(LedgerError, match="cannot be used"):
+        far.perform(claiming("p", quota(9), slot(9)))
+    assert len(record(ledger)) == 1
+    proxy.release.set()
+    wait_until(lambda: len(record(ledger)) == 3)
+    assert {"permit": "p", **CANCELLED} in without_time(ledger)
+    assert state(ledger) == [("quota", [0, 0, 1])]
+
+
 def test_a_settlement_whose_reply_was_lost_is_on_record_once(
     ledger: PostgresLedger, far: PostgresLedger, proxy: Proxy
 ) -> None:
@@ -196,6 +212,18 @@ def test_a_client_that_dies_in_a_transaction_lets_go(ledger: PostgresLedger) -> 
         assert time.monotonic() - begun < 1.8
 
 
+def test_who_has_waited_for_nearly_all_its_time_uses_what_is_left(ledger: PostgresLedger) -> None:
+    """A lane that is free in the last moment is used, and its connection is not thrown away."""
+    granted(ledger, "p", quota(9))
+    (lane,) = ledger._lanes._lanes
+    line = lane._line
+    ticket = Ticket(claiming("q", quota(9)), time.monotonic() + 0.19)  # of two seconds
+    batch = Batch(lambda: [ticket], hurried=True)
+    ledger._lanes._carry(lane, batch)
+    assert [type(answer) for answer in batch.answers] == [Granted]
+    assert lane._line is line
+
+
 def test_too_few_connections_are_an_error_with_the_number(ledger: PostgresLedger) -> None:
     """All connections are busy for longer than the timeout: what waits is withdrawn, and told why."""
     gate = Gated()
@@ -214,6 +242,27 @@ def test_too_few_connections_are_an_error_with_the_number(ledger: PostgresLedger
         busy.join()
         granted(tiny, "p", quota(9))
     assert [entry["kind"] for entry in record(ledger)] == ["decision"]
+
+
+def test_a_request_that_the_server_cannot_keep_spoils_no_other(ledger: PostgresLedger) -> None:
+    """A number beyond all bounds is an error of its own request; those of the same batch go through."""
+    with closing(PostgresLedger(ledger.address._replace(connections=1))) as tiny:
+
+        async def ask(permit: str, lease: int) -> object:
+            return await tiny.aperform(claiming(permit, quota(9), lease=lease))
+
+        async def ask_all() -> list[object]:
+            asked = [ask("a", SECOND), ask("b", 10**20), ask("c", SECOND)]
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        with kept_lock(ledger, "quota", 0.3):
+            first = threading.Thread(target=tiny.perform, args=(claiming("first", quota(9)),))
+            first.start()
+            answers = asyncio.run(ask_all())
+        first.join()
+    assert [type(answer) for answer in answers] == [Granted, LedgerError, Granted]
+    assert "out of range" in str(answers[1])
+    assert dict(state(ledger))["quota"] == [0, 0, 3]
 
 
 # --- cancelled ------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, RLock, Thread, current_thread
 from typing import ClassVar, Final, Generic, TypeVar
@@ -130,27 +129,28 @@ class Committer(Living, ABC, Generic[_L]):
                 self._commit_alone(lane, ticket)
             if ticket.bell is not None:
                 self._wait(ticket, ticket.bell)
+            return ticket.outcome()
         except BaseException:  # KeyboardInterrupt comes anywhere
             self._abandon(ticket)
             raise
-        return ticket.outcome()
 
     async def aperform(self, request: Request) -> Answer:
         """The same for an event loop. A claim that is cancelled holds nothing afterwards."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         ticket = Ticket(request, time.monotonic() + self._timeout, future)
-        watch = self._watches.add(loop, ticket, self._expire)
+        watch, waiting = self._watches.add(loop, ticket, self._expire), self._waiting
         try:
             with self._mutex:
                 self._enqueue(ticket)
             await future
+            return ticket.outcome()
         except BaseException:
-            self._abandon(ticket)
+            if waiting is self._waiting:  # else it is a task of the parent of a fork
+                self._abandon(ticket)
             raise
         finally:
             watch.remove(ticket)
-        return ticket.outcome()
 
     def _may_begin(self, ticket: Ticket) -> _L | None:
         """Take a lane if nobody waits for one, else join the queue."""
@@ -211,6 +211,8 @@ class Committer(Living, ABC, Generic[_L]):
         """Those who are answered by now."""
         try:
             self._carry(lane, batch)
+            with self._mutex:
+                self._waiting.note(batch)
         except BaseException as error:  # told to all who wait; a thread of ours goes on
             if isinstance(error, Kept) and (not batch.begun or len(batch.tickets) > 1):
                 with self._mutex:
@@ -221,9 +223,6 @@ class Committer(Living, ABC, Generic[_L]):
                 self._waiting.give_up(batch, error, self._label)
             if batch.hurried and not isinstance(error, Exception):
                 raise
-        else:
-            with self._mutex:
-                self._waiting.note(batch)
         return batch.tickets
 
     # --- lanes and threads: under the mutex ---
@@ -274,26 +273,23 @@ class Committer(Living, ABC, Generic[_L]):
                 return
         elif busy:
             return  # else somebody has to try again after a while
+        needed = [*self._lanes.values()].count(self) + (lane is None)  # or one that watches
         try:
-            if len(self._threads) < sum(who is self for who in self._lanes.values()) + (
-                lane is None
-            ):
-                self._hire()
+            if len(self._threads) < needed:
+                thread = Thread(target=self._run, name=f"sluicegate {self._label}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
         except BaseException as error:
             if lane is not None:
                 self._lanes[lane] = None
             if not isinstance(error, RuntimeError):
                 raise
-            if self._threads:
-                return  # those that there are will do
-            # The interpreter is about to end.
-            raise LedgerError(f"no thread for {self._label}: {error}") from error
-        self._signals.put(lane)
-
-    def _hire(self) -> None:
-        thread = Thread(target=self._run, name=f"sluicegate {self._label}", daemon=True)
-        thread.start()
-        self._threads.append(thread)
+            # The interpreter is about to end, or the system has no more. Whoever has a lane, if
+            # anybody has, looks again.
+            if not busy and not self._threads:
+                deliver(self._waiting.refuse(f"no thread for {self._label}: {error}", error))
+        else:
+            self._signals.put(lane)
 
     def _run(self) -> None:
         """A thread: wait for a lane and for something to do on it, and do it until there is no more."""
@@ -357,22 +353,27 @@ class Committer(Living, ABC, Generic[_L]):
                 return
             self._closing = True
             self._waiting.failing = False
-            with suppress(LedgerError):  # no thread any more: only what is owed can be left
-                self._wake()
-        while not ours and time.monotonic() < until:
-            if self._idle():
-                break
-            time.sleep(0.001)
+            self._wake()
+        try:
+            while not (ours or self._idle() or time.monotonic() >= until):
+                time.sleep(0.001)
+        finally:  # Ctrl-C comes when something hangs
+            self._let_go(until)
+
+    def _let_go(self, until: float) -> None:
         with self._mutex:
             self._closed = True
             free = [lane for lane, who in self._lanes.items() if who is None]
+            for lane in free:
+                del self._lanes[lane]
         for lane in free:
             self._leave(lane, until)  # who has another will do so
         self._end()
         self._signals.put(None)
+        until = max(until, time.monotonic() + AGAIN)
         for thread in self._threads:
             if thread is not current_thread():
-                thread.join(self._timeout)
+                thread.join(max(0.0, until - time.monotonic()))  # one that hangs is left alone
 
     def _idle(self) -> bool:
         with self._mutex:

@@ -106,13 +106,27 @@ class Waiting:
         self.failing = True
         self.owed.extendleft(ticket for ticket in reversed(batch.tickets) if ticket.owed)
         for ticket, result in zip(batch.tickets, batch.answers, strict=False):
-            self.owed += undoing(ticket.request, result)
+            if ticket.state != "done":  # else it was noted before the error, which is an interrupt
+                self.owed += undoing(ticket.request, result)
         for ticket in batch.tickets:
             ticket.alone = False
             if ticket.state == "begun":
-                # An error of its own for each: raising one changes it.
-                ticket.state, ticket.result = "done", LedgerError(*told)
-                ticket.result.__cause__ = error
+                _fail(ticket, told, error)
+
+    def refuse(self, why: str, error: BaseException) -> list[Ticket]:
+        """Nobody can carry out what is in the queue: those who wait in it, to be told *why*."""
+        refused = [ticket for ticket in self.queue if not ticket.owed]
+        self.owed.extendleft(ticket for ticket in reversed(self.queue) if ticket.owed)
+        self.queue.clear()
+        for ticket in refused:
+            _fail(ticket, (why,), error)
+        return refused
+
+
+def _fail(ticket: Ticket, told: tuple[object, ...], error: BaseException) -> None:
+    # An error of its own for each: raising one changes it.
+    ticket.state, ticket.result = "done", LedgerError(*told)
+    ticket.result.__cause__ = error
 
 
 def _wait(ticket: Ticket) -> None:

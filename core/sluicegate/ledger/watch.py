@@ -49,16 +49,17 @@ class _Watch:
 
 class Watches:
     """
-    Knows the watch of the event loop that was used last.
+    Knows the watch of each event loop.
 
     Only that loop and its tasks keep it alive: when all of them are thrown away, the
     coroutines that wait are closed, and so give up what they wait for.
     """
 
-    __slots__ = ("_last",)
+    __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._last: Callable[[], _Watch | None] = lambda: None
+        # By the id of the loop, which no other has for as long as its watch is here.
+        self._known: weakref.WeakValueDictionary[int, _Watch] = weakref.WeakValueDictionary()
 
     def add(
         self, loop: asyncio.AbstractEventLoop, ticket: Ticket, expire: Callable[[Ticket], Any]
@@ -67,9 +68,8 @@ class Watches:
         Call *expire* with *ticket* in *loop* when its time is over, unless it is removed from
         what this gives by then.
         """
-        watch = self._last()
-        if watch is None or watch.loop is not loop:
-            watch = _Watch(loop)
-            self._last = weakref.ref(watch)
+        watch = self._known.get(id(loop))
+        if watch is None:
+            watch = self._known[id(loop)] = _Watch(loop)
         watch.add(ticket, expire)
         return watch

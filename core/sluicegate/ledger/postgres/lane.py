@@ -120,7 +120,9 @@ class Lane:
                     again = False
                     continue
                 told = trouble(self._address, error)
-                raise (Kept(*told.args) if error.sqlstate in _KEPT else told) from error
+                # A value that the server cannot keep is the fault of one request of the batch.
+                parted = error.sqlstate in _KEPT or isinstance(error, psycopg.DataError)
+                raise (Kept(*told.args) if parted else told) from error
             except BaseException:
                 self._back()
                 raise
@@ -182,7 +184,7 @@ class Lane:
                 raise  # the server said no: nothing was committed
             self.drop()
             if not self._was_committed(change, until, error):
-                answers.clear()
+                # The network may still have it, and our locks then. To undo it waits for them.
                 raise trouble(self._address, error) from error
         if line.warned:
             # Somebody cancelled the wait for a standby: committed here, and perhaps nowhere else.

@@ -18,7 +18,7 @@ _PATIENCE: Final = 4
 """Requests that share a transaction wait for a lock for this part of their time; then each is alone."""
 
 _MARGIN: Final = 0.1
-"""Of the timeout: a lane gives up that much earlier than its caller, to say what went wrong."""
+"""Of the timeout: a lane gives up that much earlier than its caller, if it can, to say what went wrong."""
 
 
 class Lanes(Committer[Lane]):
@@ -47,14 +47,14 @@ class Lanes(Committer[Lane]):
         tickets = batch.tickets
         if not tickets:
             return  # another lane has them
-        margin = _MARGIN * self._timeout
-        until = max(ticket.until for ticket in tickets) or time.monotonic() + self._timeout
-        left = until - margin - time.monotonic()
+        now = time.monotonic()
+        left = (max(ticket.until for ticket in tickets) or now + self._timeout) - now
+        left -= min(_MARGIN * self._timeout, left / 2)
         lane.perform(
             [ticket.request for ticket in tickets],
             batch.answers,
             self.floor,
-            until - margin,
+            now + left,
             left if len(tickets) == 1 else left / _PATIENCE,
             batch.wanted,
         )
