@@ -67,13 +67,20 @@ class Whole:
             yield from self._ledger.entries(after)
             return
         seen: dict[str, int] = {}
-        for entry in self._all(seen):
+        done: set[Path] = set()
+        for entry in self._all(seen, done):
             if entry.seq > seen.get(entry.writer, 0):  # it may be in both places for a moment
                 seen[entry.writer] = entry.seq
                 yield entry
+        for entry in _unread(
+            self._folder, done
+        ):  # of a writer who was silent after it, no gap told
+            if entry.seq > seen.get(entry.writer, 0):
+                raise LedgerError(
+                    "entries were moved to the archive while the journal was read; read it again"
+                )
 
-    def _all(self, seen: Mapping[str, int]) -> Iterator[Entry]:
-        done: set[Path] = set()
+    def _all(self, seen: Mapping[str, int], done: set[Path]) -> Iterator[Entry]:
         yield from _unread(self._folder, done)
         for entry in self._ledger.entries():
             if entry.seq > seen.get(entry.writer, 0) + 1:
@@ -108,12 +115,29 @@ class _Archivable(Ledger, Restorable, Trimmable, Protocol):
     """A ledger that has all it takes."""
 
 
+class _Round:
+    """
+    What a round over the cells has shown: up to where the journal went when it began, and which
+    entries up to there are referred to. Of any later entry it says nothing.
+    """
+
+    def __init__(self, heads: Mapping[str, tuple[int, str]]) -> None:
+        self.heads = heads
+        self.referred: set[int] = set()
+        self.kept: Iterator[tuple[int, Entry]] | None = None
+        """What is still to be tidied up; None as long as entries are moved."""
+
+    def knows(self, entry: Entry) -> bool:
+        return entry.seq <= self.heads.get(entry.writer, (0, ""))[0]
+
+
 class Archiver:
     """
     Moves old entries of *ledger* to *archive*, as soon as all cells have been looked at once.
 
-    `begin`, `note` for each cell there is, `end`; then `step`, until it says that it has
-    finished. All methods but `note` and `end` raise LedgerError. Safe for threads.
+    `begin`, `note` for each cell there is, `end`; then `step`, as long as it is `ready`.
+    All methods but `note` and `end` raise LedgerError. Safe for threads, if those that begin,
+    note and end a round take turns; a step may go on meanwhile by what the last one has shown.
     """
 
     def __init__(self, ledger: Ledger, archive: Archive) -> None:
@@ -121,35 +145,34 @@ class Archiver:
             raise ValueError(
                 f"{archive.keep} µs is less than 0; give the age from which entries go"
             )
-        if not (isinstance(ledger, Trimmable) and isinstance(ledger, Restorable)):
+        if not all(hasattr(ledger, name) for name in ("trim", "kept", "forget", "writers")):
             raise LedgerError(
                 f"a {type(ledger).__name__} has no `trim`, so its journal cannot be archived"
             )
         self._ledger = cast("_Archivable", ledger)
         self._archive = archive
         self._guard = Lock()
-        self._upto: Mapping[str, tuple[int, str]] = {}
-        self._referred: set[int] = set()
-        self._kept: Iterator[tuple[int, Entry]] | None = None
-        self.ready = False
+        self._going = _Round({})
+        self._round: _Round | None = None
+
+    @property
+    def ready(self) -> bool:
         """Whether all that is referred to is known, so that there may be something to do."""
+        return self._round is not None
 
     def begin(self) -> None:
         """Go by what is in the journal now: what refers to these entries is there already."""
-        self.ready = False
-        self._kept = None
-        self._referred = set()
-        self._upto = self._ledger.heads()
+        self._going = _Round(self._ledger.heads())
 
     def note(self, key: str, cell: Sequence[Any]) -> None:
         """Look at one cell."""
         number = referred(key, cell)
         if number is not None:
-            self._referred.add(number)
+            self._going.referred.add(number)
 
     def end(self) -> None:
         """All cells have been looked at."""
-        self.ready = True
+        self._round = self._going
 
     def step(self, now: int, *, partial: bool) -> int:
         """
@@ -158,27 +181,32 @@ class Archiver:
         How many entries left the journal or the kept ones. With nothing left to do, `ready`
         becomes false.
         """
-        if not self.ready or not self._guard.acquire(blocking=False):
+        if not self._guard.acquire(blocking=False):
             return 0
+        known = self._round
         try:
-            moved = self._move(now, partial=partial) if self._kept is None else 0
-            return moved or self._tidy()
+            if known is None:
+                return 0
+            moved = self._move(now, known, partial=partial) if known.kept is None else 0
+            return moved or self._tidy(known)
         except BaseException:
-            self.ready = False  # the next round begins anew
+            self._round = None  # the next round begins anew
             raise
         finally:
             self._guard.release()
 
     # --- moving -------------------------------------------------------------------------------------
 
-    def _move(self, now: int, *, partial: bool) -> int:
+    def _move(self, now: int, known: _Round, *, partial: bool) -> int:
         state = state_of(self._ledger.cell(ARCHIVED))
         page = list(islice(self._ledger.entries(), SEGMENT))
         left = [entry for entry in page if entry.seq <= state.upto.get(entry.writer, (0, ""))[0]]
         if left:  # somebody has recorded it, and then came to its end
-            self._trim(state.upto, left)
+            if not all(map(known.knows, left)):
+                return 0  # or is at it: what refers to the newest of them, only a later round shows
+            self._trim(state.upto, left, known)
             return len(left)
-        ripe = list(takewhile(lambda entry: self._is_ripe(entry, now), page))
+        ripe = list(takewhile(lambda entry: self._is_ripe(entry, now, known), page))
         if not ripe or (len(ripe) < SEGMENT and not partial):
             return 0
         self._ledger.trim({}, ())  # who may not remove entries hears of it before it is on record
@@ -189,32 +217,34 @@ class Archiver:
                 raise
             return 0  # somebody else was at it
         if type(self._ledger.perform(archiving(now, segment))) is not Amended:
-            if state_of(self._ledger.cell(ARCHIVED)).upto != segment.upto:
-                file.unlink(missing_ok=True)
-            return 0  # somebody else was at it, and has done it
-        self._trim(segment.upto, ripe)
+            return 0  # somebody else was at it; what they have recorded may be this very file
+        self._trim(segment.upto, ripe, known)
+        _set_aside(file, segment.number, ripe[0])
         return len(ripe)
 
-    def _is_ripe(self, entry: Entry, now: int) -> bool:
-        known = entry.seq <= self._upto.get(entry.writer, (0, ""))[0]
-        return known and entry.at + self._archive.keep <= now
+    def _is_ripe(self, entry: Entry, now: int, known: _Round) -> bool:
+        return known.knows(entry) and entry.at + self._archive.keep <= now
 
-    def _trim(self, upto: Mapping[str, tuple[int, str]], entries: Sequence[Entry]) -> None:
+    def _trim(
+        self, upto: Mapping[str, tuple[int, str]], entries: Sequence[Entry], known: _Round
+    ) -> None:
         writers = self._ledger.writers()
         numbers = ((writers[entry.writer] << _WRITER) + entry.seq for entry in entries)
-        needed = self._referred | {out.entry for out in self._ledger.out()}
+        needed = known.referred | {out.entry for out in self._ledger.out()}
         keep = needed.intersection(numbers)
         self._ledger.trim({writer: seq for writer, (seq, _) in upto.items()}, keep)
 
-    def _tidy(self) -> int:
+    def _tidy(self, known: _Round) -> int:
         """Forget what was kept and is not referred to any more, page by page."""
-        if self._kept is None:
-            self._kept = iter(self._ledger.kept())
-            self._referred |= {out.entry for out in self._ledger.out()}
-        page = [number for number, _ in islice(self._kept, PAGE)]
-        if not page:
-            self.ready = False
-        gone = [number for number in page if number not in self._referred]
+        if known.kept is None:
+            known.kept = iter(self._ledger.kept())
+            known.referred |= {out.entry for out in self._ledger.out()}
+        page = list(islice(known.kept, PAGE))
+        if not page and self._round is known:
+            self._round = None
+        gone = [
+            number for number, entry in page if number not in known.referred and known.knows(entry)
+        ]
         if gone:
             self._ledger.forget(gone)
         return len(gone)
@@ -236,10 +266,10 @@ class Archiver:
         digest = hashlib.sha256(content).hexdigest()
         file = folder / f"journal-{number:08}-{digest[:12]}.jsonl"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not state.segments:
+                folder.mkdir(parents=True, exist_ok=True)
             _refuse_other(folder, state, entries[0])
-            if not file.exists():
-                _save(file, content)
+            _save(file, content)  # also if it is there: nobody knows whether it is safe on the disk
         except OSError as error:
             raise LedgerError(
                 f"the archive {folder} cannot be written: {error.strerror}; nothing was removed from "
@@ -250,22 +280,53 @@ class Archiver:
 
 def _refuse_other(folder: Path, state: Archived, first: Entry) -> None:
     """Raise LedgerError if the archive in *folder* is not the one that *first* comes next in."""
+    latest: list[Path] = []
     for file in segments(folder):
-        number = int(file.name.split("-")[1])
-        other = number > state.segments + 1
-        if (
-            number == state.segments + 1
-        ):  # somebody wrote it, and came to an end before it was recorded
-            other = next(_read(file), None) != first
-        if number == state.segments and number:
-            last = file.read_text("utf-8").rstrip().rpartition("\n")[2]
-            hashes = {entry.hash for entry in imported([last], str(file))}
-            other = not hashes <= {hashed for _, hashed in state.upto.values()}
-        if other:
-            raise LedgerError(
-                f"{file} is no segment of this ledger, of which {state.segments} are archived; give "
-                "each ledger a folder of its own"
-            )
+        number = _number(file)
+        if number == state.segments:
+            latest.append(file)
+        elif number > state.segments + 1 or (number > state.segments and not _begins(file, first)):
+            raise _other(file, state)
+    # Beside the one on record there may be one of somebody who was late, or was restored.
+    ends = {hashed for _, hashed in state.upto.values()}
+    if latest and not any(_last_hash(file) in ends for file in latest):
+        raise _other(latest[0], state)
+    if (
+        state.segments and not latest
+    ):  # a folder that is another one, or on a disk that is not there
+        raise LedgerError(
+            f"the archive {folder} has not got segment {state.segments}, the latest of this ledger, so "
+            "nothing more is moved there; see that its disk is mounted, or put that segment into it"
+        )
+
+
+def _other(file: Path, state: Archived) -> LedgerError:
+    return LedgerError(
+        f"{file} is no segment of this ledger, of which {state.segments} are archived; give "
+        "each ledger a folder of its own"
+    )
+
+
+def _number(file: Path) -> int:
+    return int(file.name.split("-")[1])
+
+
+def _begins(file: Path, first: Entry) -> bool:
+    """Whether somebody wrote the segment that *first* is in, and came to an end too early."""
+    return next(_read(file), None) == first
+
+
+def _last_hash(file: Path) -> str:
+    last = file.read_text("utf-8", "replace").rstrip().rpartition("\n")[2]
+    return next(imported([last], str(file))).hash
+
+
+def _set_aside(file: Path, number: int, first: Entry) -> None:
+    """Give other files of this *number* another name: *file* is the one on record."""
+    with suppress(LedgerError, OSError):  # everything that matters is done
+        for other in segments(file.parent):
+            if _number(other) == number and other != file and _begins(other, first):
+                other.rename(other.with_name(f"{other.name}.aside"))
 
 
 def _save(file: Path, content: bytes) -> None:

@@ -105,7 +105,10 @@ def referred(key: str, cell: Sequence[Any]) -> int | None:
     call that a person is asked about, a policy and a schema that decisions name.
     """
     find = _REFERRED.get(key.partition("|")[0])
-    number = None if find is None else find(cell)
+    try:
+        number = None if find is None else find(cell)
+    except (TypeError, IndexError):
+        return None  # a plugin's own kind of cell, under a key that is none of its own
     return number if type(number) is int else None
 
 

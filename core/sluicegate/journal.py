@@ -111,9 +111,12 @@ def archived(entry: Entry) -> dict[str, tuple[int, str]]:
         content = entry.content
         if content.get("kind") != "archived":
             return {}
-        return {writer: (int(seq), str(last)) for writer, (seq, last) in content["upto"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise LedgerError(f"entry {entry.seq} says in no readable way what was archived") from error
+        upto = {writer: (seq, last) for writer, (seq, last) in content["upto"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        upto = {"": (0, GENESIS)}
+    if all(type(s) is int and s > 0 and type(last) is str for s, last in upto.values()):
+        return upto
+    raise LedgerError(f"entry {entry.seq} says in no readable way what was archived")
 
 
 class _Chains:
@@ -264,13 +267,23 @@ def imported(lines: Iterable[str], source: str) -> Iterator[Entry]:
     """The entries of lines that `exported` has made. Raises LedgerError, which names *source*."""
     for number, line in enumerate(lines, 1):
         found = _LINE.fullmatch(line.rstrip("\r\n"))
-        if found is None:
+        writer = None if found is None else _unquoted(found[5])
+        if found is None or writer is None:
             raise LedgerError(
                 f"{source}: line {number} is no journal entry as it was exported; "
                 "give the file that `sluicegate journal export` wrote, unchanged"
             )
-        body, digest, prev, seq, writer = found.groups()
-        yield Entry(int(seq), json.loads(writer), prev, digest, body)
+        yield Entry(int(found[4]), writer, found[3], found[2], found[1])
+
+
+def _unquoted(name: str) -> str | None:
+    """A writer's name, if it is one: half of a surrogate pair cannot be hashed."""
+    try:
+        read: str = json.loads(name)
+        read.encode()
+    except ValueError:
+        return None
+    return read
 
 
 class Journal:

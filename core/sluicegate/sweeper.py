@@ -97,8 +97,9 @@ class Sweeper:
         archiver = self.archiver
         try:
             if archiver is not None and archiver.ready:
-                moved = yield Inquire(partial(archiver.step, now, partial=False))
-                self._left = _pace(moved, 2 * moved)
+                # Until it has finished nobody looks at cells: so it is not to take long.
+                self._left = PACES[0][1]
+                yield Inquire(partial(archiver.step, now, partial=False))
                 return
             page = yield Inquire(partial(self.look, now))
             self._left = min(self._pace, _pace(len(page.over), page.looked))

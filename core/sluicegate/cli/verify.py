@@ -182,25 +182,26 @@ def _missed(
     if kept is None:
         return None
     seq, digest = kept
+    heads, found = chain.heads(), read.kept
     entry = next(iter(chain.entries(seq - 1)), None)
-    if entry is None:
-        return Broken(seq, f"entry {seq} is missing: the journal ends before the head you kept")
-    sole = len(chain.heads()) == 1  # then a number is a place; otherwise there may be gaps
-    if entry.hash == digest and (not sole or entry.seq == seq):
-        return None
     left = next(iter(chain.entries(1)), None) if read.upto else None  # behind what was archived
-    if entry != left or (sole and entry.seq == seq):
+    sole = len(heads) == 1  # then its number may be meant; otherwise it is a place among all
+    if found and (found == entry != left or (found.seq == seq if sole else read.upto)):
+        return None  # in a copy of what was shortened places may begin anew
+    first = min(read.begins.values(), default=1)
+    if seq > max((end for end, _ in heads.values()), default=0) if sole else entry is None:
+        return Broken(seq, f"entry {seq} is missing: the journal ends before the head you kept")
+    if seq >= first if sole else entry != left:
         return Broken(seq, _rebuilt(seq))
-    if sole and entry.seq == seq + 1:
-        return None if entry.prev == digest else Broken(seq, _rebuilt(seq))
-    if read.kept is not None and (not sole or read.kept.seq == seq):
-        return None
+    if sole and seq == first - 1:
+        oldest = next(iter(chain.entries()))
+        return None if oldest.prev == digest else Broken(seq, _rebuilt(seq))
     if archive is None:
         raise WrongUse(
             f"entry {seq} may have been moved to an archive, and cannot be compared without it",
             "name its folder with --archive DIR",
         )
-    if read.late and not (sole and seq >= min(read.begins.values())):
+    if read.late:
         raise WrongUse(
             f"entry {seq} cannot be compared: {archive} does not have all that was archived",
             "put the missing segments back from a copy",
