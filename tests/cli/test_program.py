@@ -16,6 +16,7 @@ import pytest
 from sluicegate import Gate, Proposal, __version__
 
 PROGRAM = [sys.executable, "-m", "sluicegate"]
+CODE = "from sluicegate.cli import main; main()"
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*[39][0-7](?:;\d+)*m")
 
 
@@ -144,7 +145,7 @@ def test_follow_goes_on_with_what_is_decided_meanwhile(desk: Path) -> None:
     """A second process decides while the first one watches; Ctrl-C is a fine end."""
     # A shell that starts a test run in the background lets it ignore Ctrl-C.
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [*PROGRAM[:2], heard + PROGRAM[2]]
+    command = [sys.executable, "-c", heard + CODE]
     command += ["journal", "tail", "-n", "1", "--follow", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as child:
         assert child.stdout is not None
@@ -160,7 +161,7 @@ def test_follow_goes_on_with_what_is_decided_meanwhile(desk: Path) -> None:
 def test_the_demo_without_its_framework_says_what_to_install(tmp_path: Path) -> None:
     """With the adapter's framework missing: the command that helps, and exit code 2."""
     without = "import sys; sys.modules['langchain'] = None; "
-    command = [sys.executable, "-c", without + PROGRAM[2], "demo"]
+    command = [sys.executable, "-c", without + CODE, "demo"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert 'pip install "sluicegate[langchain]"' in result.stderr

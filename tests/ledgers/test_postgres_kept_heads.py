@@ -1,4 +1,4 @@
-"""What was tried to break the archive of a ledger on a server, and must not."""
+"""Heads that were kept elsewhere, of ledgers that are in PostgreSQL now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("psycopg", reason="the PostgreSQL ledger needs psycopg")
+pytest.importorskip("psycopg")
 
 import pg_server
 import psycopg
