@@ -48,14 +48,18 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
-def oldest(extra: str | None = None) -> list[str]:
+def oldest(*extras: str) -> list[str]:
     """
     Each requirement at its lower bound: what pyproject.toml promises to work with.
 
-    Those of an *extra* only, or those of the core: a framework may ask for a later rich than we do.
+    CrewAI itself asks for a later rich than we do, so with it rich is not pinned.
     """
     project = PYPROJECT["project"]
-    wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    wanted = [*project["dependencies"]]
+    for extra in extras:
+        wanted += project["optional-dependencies"][extra]
+    if "crewai" in extras:
+        wanted = [requirement for requirement in wanted if not requirement.startswith("rich")]
     return [requirement.replace(">=", "==", 1) for requirement in wanted]
 
 

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 import pg_server
 import psycopg
 import pytest
+from lived import holdings
 from pg_ledgers import again, opened
 from requested import claiming, granted, noting, once, quota, settling, slot, state
 
@@ -17,7 +18,6 @@ from sluicegate.archiving import ARCHIVED, Segment, archiving, state_of
 from sluicegate.errors import LedgerError
 from sluicegate.journal import GENESIS, Entry, Journal, verify
 from sluicegate.ledger.base import Amended, Replayed, Settled
-from sluicegate.ledger.holdings import Holdings
 from sluicegate.ledger.postgres import PostgresLedger
 from sluicegate.ledger.trimming import Trimmable
 
@@ -345,19 +345,6 @@ def test_a_reader_goes_on_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 # --- copies -------------------------------------------------------------------------------------
-
-
-def holdings(ledger: PostgresLedger) -> Holdings:
-    """All that a ledger has."""
-    return Holdings(
-        writers=ledger.writers(),
-        heads=ledger.heads(),
-        floor=ledger.floor,
-        entries=ledger.entries(),
-        kept=ledger.kept(),
-        cells=ledger.cells(""),
-        permits=ledger.out(),
-    )
 
 
 def test_a_shortened_ledger_can_be_copied_and_shortened_again() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 
 pytest.importorskip("redis")
 
+from lived import POLICY, call, in_json, lived
 from redis import Redis
 from redis_server import namespace, shared
 
@@ -20,42 +19,14 @@ from sluicegate import (
     Gate,
     LedgerError,
     MemoryLedger,
-    Permit,
-    Proposal,
     Recorded,
-    Subject,
     Succeeded,
-    Unknown,
 )
 from sluicegate.ledger import Ledger
 from sluicegate.ledger.redis import RedisLedger
 from sluicegate.ledger.sqlite import SqliteLedger
 from sluicegate.migrate import Copied, migrate
 from sluicegate.replay import replay
-from sluicegate.testing import counted_ids
-
-POLICY: dict[str, Any] = {
-    "version": 1,
-    "tools": {"pay": {"once": {"key": "pay:{n}"}, "cost": {"eur": 7}}},
-    "limits": [{"budget": "eur", "limit": 700, "per": ["tenant"]}],
-}
-
-
-def call(n: object) -> Proposal:
-    """A payment; its key may hold anything."""
-    return Proposal("pay", {"n": f"\0{n}ü"}, subject=Subject(tenant='a"\0'), run="r")
-
-
-def lived(ledger: Ledger, prefix: str = "a") -> Ledger:
-    """A ledger with payments done, unknown and under way, and one that was shown again."""
-    gate = Gate(POLICY, ledger, ids=counted_ids(f"{prefix}-"))
-    for n, outcome in enumerate((Succeeded({"n": 0}), Unknown("lost"), None)):
-        permit = gate.decide(call(f"{prefix}{n}"))
-        assert isinstance(permit, Permit)
-        if outcome is not None:
-            gate.settle(permit, outcome)
-    assert isinstance(gate.decide(call(f"{prefix}0")), Recorded)
-    return ledger
 
 
 @pytest.fixture
@@ -68,11 +39,6 @@ def space() -> str:
 def on_server(space: str) -> RedisLedger:
     """The ledger in a namespace, as another process would have it."""
     return RedisLedger(shared(), namespace=space)
-
-
-def in_json(ledger: Ledger) -> Iterator[tuple[str, str]]:
-    """The cells of a ledger; one in memory has tuples in them."""
-    return ((key, json.dumps(cell)) for key, cell in ledger.cells(""))
 
 
 def assert_equal(one: Ledger, other: Ledger) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("redis")
 
+from lived import holdings
 from redis import Redis
 from redis_server import Proxy, Server, namespace, shared, startable
 from requested import claiming, granted, noting, once, quota, record, settling, state
@@ -21,7 +22,6 @@ from requested import claiming, granted, noting, once, quota, record, settling, 
 from sluicegate.errors import LedgerError
 from sluicegate.journal import Entry, verify
 from sluicegate.ledger.base import Replayed, Settled
-from sluicegate.ledger.holdings import Holdings
 from sluicegate.ledger.redis import RedisLedger
 from sluicegate.ledger.trimming import Trimmable
 
@@ -385,19 +385,6 @@ def test_an_entry_that_leaves_the_journal_while_it_is_read_is_found(
 
 
 # --- copies -------------------------------------------------------------------------------------
-
-
-def holdings(ledger: RedisLedger) -> Holdings:
-    """All that a ledger has."""
-    return Holdings(
-        writers=ledger.writers(),
-        heads=ledger.heads(),
-        floor=ledger.floor,
-        entries=ledger.entries(),
-        kept=ledger.kept(),
-        cells=ledger.cells(""),
-        permits=ledger.out(),
-    )
 
 
 def test_a_shortened_ledger_can_be_copied(space: str) -> None:

@@ -123,9 +123,7 @@ class Acts:
 
     def _decided(self, entry: int, content: Mapping[str, Any]) -> None:
         said, now = content["proposal"], (content["at"], self._place)
-        if (
-            "permit" in content
-        ):  # what an observing gate lets run is open too, whatever it thought of it
+        if "permit" in content:  # also what an observing gate lets run, whatever it thought of it
             state: State = "open"
             self._permits[content["permit"]] = len(self.all)
         else:
