@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from sluicegate import Gate, LedgerError, MemoryLedger, Permit, Proposal, Recorded, Succeeded
+from sluicegate import Deny, Gate, LedgerError, MemoryLedger, Permit, Proposal, Recorded, Succeeded
 from sluicegate.archive import Archive, Archiver, Whole, segments
 from sluicegate.archiving import ARCHIVED, referred, state_of
 from sluicegate.drive import drive
@@ -260,6 +262,23 @@ def test_a_process_that_slept_while_its_entries_left_goes_on(tmp_path: Path) -> 
     slept.check()
     slept.ledger.close()
     awake.ledger.close()
+
+
+def test_another_shortened_ledger_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """Copied into our file while it is in use: it begins behind what we know, and is another's."""
+    ours = Till(SqliteLedger(tmp_path / "ours.db", durability="process"), tmp_path / "a")
+    theirs = Till(SqliteLedger(tmp_path / "theirs.db", durability="process"), tmp_path / "b")
+    ours.pay(1)
+    theirs.get(20)
+    theirs.move()
+    theirs.ledger.close()
+    files = (sqlite3.connect(tmp_path / f"{name}.db") for name in ("theirs", "ours"))
+    with closing(next(files)) as source, closing(next(files)) as target:
+        source.backup(target)
+    with pytest.raises(LedgerError, match="removed or replaced by another program"):
+        list(ours.ledger.cells(""))
+    assert isinstance(ours.gate.decide(Proposal("get", {})), Deny)
+    ours.ledger.close()
 
 
 def test_a_reader_misses_nothing_of_a_writer_who_is_silent_since(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ _ABSENT: Final[Any] = object()
 class SqliteBooks:
     """
     The state of one ledger file, seen through *connection*. *known* are the number and
-    hash of an entry that must be there.
+    hash of an entry that must be there, and the name of who wrote it, if that is known.
 
     All methods but `perform` let errors pass as they come. After one the books are
     worthless: throw them away together with the connection.
     """
 
-    def __init__(self, connection: sqlite3.Connection, known: tuple[int, str]) -> None:
+    def __init__(self, connection: sqlite3.Connection, known: tuple[int, str, str]) -> None:
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
         self._version = -1  # SQLite's count of the commits of other connections
@@ -61,10 +61,10 @@ class SqliteBooks:
         self._unfolded_permits: dict[str, Permit | None] = {}
         self.folded: int = -1
         self.bulk = 0  # characters of journal that we wrote since the fold
-        self.writer: str = ""
         self.seq: int
         self.last: str
-        self.seq, self.last = known
+        self.writer: str
+        self.seq, self.last, self.writer = known
         self.floor: int = 0
 
     # --- for `perform`: see Books in base.py ---
@@ -317,9 +317,9 @@ class SqliteBooks:
 
     def _was_trimmed(self) -> bool:
         """Whether our entry is one of the oldest, which are gone: what it counted was folded before."""
-        query = "SELECT (SELECT min(seq) FROM journal WHERE seq > 0), seq FROM head"
-        first, folded = self._execute(query).fetchone()
-        return first is not None and self.seq < first <= folded + 1
+        query = "SELECT (SELECT min(seq) FROM journal WHERE seq > 0), seq, writer FROM head"
+        first, folded, writer = self._execute(query).fetchone()
+        return first is not None and self.seq < first <= folded + 1 and writer == self.writer
 
     def _learn(
         self, cells: dict[str, list[Any] | None], permits: dict[str, list[int] | None]

@@ -57,7 +57,7 @@ class Database:
         self._opened: tuple[sqlite3.Connection, SqliteBooks] | None = None
         self._inode: tuple[int, int] | None = None
         self._look_again = 0.0
-        self._known = (0, GENESIS)
+        self._known = (0, GENESIS, "")
 
     def open(self) -> None:
         """Open the ledger; make it first if there is none. Raises LedgerError."""
@@ -329,7 +329,7 @@ class Database:
 
     def _note(self, books: SqliteBooks) -> None:
         self.floor = books.floor
-        self._known = books.seq, books.last
+        self._known = books.seq, books.last, books.writer
         self.fold_due = books.seq - books.folded >= FOLD_ENTRIES or books.bulk >= FOLD_BULK
 
     def _fail(self, what: str, error: BaseException) -> NoReturn:
