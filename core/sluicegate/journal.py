@@ -4,8 +4,8 @@ The journal: one entry per decision and per outcome, each chained to the one bef
 An entry's hash covers its body, its number, its writer and the hash of the entry
 before it, so a changed, missing or reordered entry breaks the chain at its place.
 Old entries may be moved to an archive; then an entry behind them says so, with the hash at
-which the chain goes on (archiving.py). Honest limit: whoever owns the database can rebuild an unsigned chain from the
-change on. Export the head from time to time, and keep it somewhere else.
+which the chain goes on (archiving.py). Honest limit: whoever owns the database can rebuild
+an unsigned chain from the change on. Export the head from time to time, and keep it somewhere else.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def verify(
     an earlier export; the journal may have gone on since. One pair is that of the only
     writer. Without them, missing last entries do not show.
 
-    A chain may begin later than with its first entry where an entry of the kind "archived"
-    says that those before were moved to an archive.
+    A chain may begin later than with its first entry where an entry of the kind "archived", before
+    or behind it, says that those before were moved to an archive.
     """
     chains, rest = _Chains(heads), iter(entries)
     for entry in rest:
@@ -152,7 +152,7 @@ class _Chains:
         writer, before = entry.writer, entry.seq - 1
         if self._known and self._unheard_of(writer):
             return self._from_nowhere(entry)
-        if before > 0:
+        if before > 0 and self._archived.get(writer) != (before, entry.prev):
             late = self._from_nowhere(entry) if self._known else Broken(
                 1, f"{self._name(writer, 1)} is missing: after 0 comes {entry.seq}"
             )  # fmt: skip

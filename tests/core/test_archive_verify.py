@@ -77,3 +77,18 @@ def test_a_writer_whose_entries_have_all_left_is_still_known() -> None:
     assert verify(two[1:], heads) is None
     for other in ((3, "0" * 64), (4, "0" * 64)):
         assert verify(two[1:], {**heads, "w": other}) is not None
+
+
+def test_a_chain_whose_entries_have_all_left_goes_on_behind_the_one_that_says_so() -> None:
+    """Exactly where it was archived up to: one later, or on another hash, is a gap."""
+    one, two = entries(5), entries(1)
+    upto = {"w": [3, one[2].hash]}
+    body = '{"at":1,' + json.dumps({"kind": "archived", "upto": upto}, separators=(",", ":"))[1:]
+    said = Entry(1, "v", two[0].prev, link(two[0].prev, "v", 1, body), body)
+    assert verify([said, *one[3:]]) is None
+    for rest in (one[4:], one[2:], one[1:]):
+        broken = verify([said, *rest])
+        assert broken is not None
+        assert "nothing before it is by 'w'" in broken.problem
+    other = one[3]._replace(prev="0" * 64, hash=link("0" * 64, "w", 4, one[3].body))
+    assert verify([said, other]) is not None
