@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_lanes import InMemory, asking, queued, until
+from in_lanes import InMemory, Lane, asking, queued, until
 from requested import claiming, granted, noting, quota, record, state
 
 from sluicegate.errors import LedgerError
@@ -88,6 +88,34 @@ def test_a_batch_that_asks_for_too_much_is_parted(committer: InMemory) -> None:
         "q1 cannot be had"
     ]
     assert committer.batches == [["first"], ["q0"], ["q2"]]
+
+
+def test_an_attempt_that_fails_is_told_to_those_who_were_there_when_it_began() -> None:
+    """Others have waited for a lock in vain: who came meanwhile has an attempt of their own."""
+    begun, fail = threading.Event(), threading.Event()
+
+    class Locked(InMemory):
+        def _carry(self, lane: Lane, batch: Batch) -> None:
+            if not (batch.hurried or fail.is_set()):
+                begun.set()
+                assert fail.wait(10)
+                raise LedgerError("locked")
+            super()._carry(lane, batch)
+
+    committer = Locked()
+    lane = committer.hold()
+    asking(committer, "first", [])
+    assert lane.reached.wait(10)
+    early, late = queued(committer, 2), list[Any]()
+    lane.go_on.set()
+    assert begun.wait(10)
+    asking(committer, "late", late)
+    until(lambda: len(committer._waiting.queue) == 3)
+    fail.set()
+    until(lambda: len(early) == 2 and late)
+    assert [str(answer) for answer in early] == ["locked", "locked"]
+    assert type(late[0]) is Granted
+    committer.close()
 
 
 def test_what_may_have_been_granted_is_undone_though_nobody_asks(committer: InMemory) -> None:

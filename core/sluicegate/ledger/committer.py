@@ -220,6 +220,8 @@ class Committer(Living, ABC, Generic[_L]):
                     self._wake()
                 return ()
             with self._mutex:
+                if not (batch.begun or batch.hurried):  # who came after this attempt has another
+                    batch.begin(self._waiting.take(batch.since + self._timeout))
                 self._waiting.give_up(batch, error, self._label)
             if batch.hurried and not isinstance(error, Exception):
                 raise

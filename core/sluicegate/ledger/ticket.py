@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Literal, TypeAlias
@@ -53,15 +54,17 @@ class Ticket:
 
 class Batch:
     """
-    What is carried out together. *answers* are in the order of its tickets; after an error
-    they are those that may hold all the same, as far as there are any.
+    What is carried out together, tried from *since* on, a time of `time.monotonic`. *answers*
+    are in the order of its tickets; after an error they are those that may hold all the same,
+    as far as there are any.
     """
 
-    __slots__ = ("_take", "_tickets", "answers", "hurried")
+    __slots__ = ("_take", "_tickets", "answers", "hurried", "since")
 
     def __init__(self, take: Callable[[], list[Ticket]], *, hurried: bool) -> None:
         self.answers: list[Answer | Exception] = []
         self.hurried = hurried  # it is carried out by a caller's thread, which has better to do
+        self.since = time.monotonic()
         self._take = take
         self._tickets: list[Ticket] | None = None
 
@@ -76,6 +79,10 @@ class Batch:
         if self._tickets is None:
             self._tickets = self._take()
         return self._tickets
+
+    def begin(self, tickets: list[Ticket]) -> None:
+        """It is for these, whoever else may wait."""
+        self._tickets = tickets
 
     def wanted(self) -> bool:
         """Whether anybody still waits for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from threading import Lock
 
 from ..errors import LedgerError
@@ -47,12 +48,15 @@ class Waiting:
         self.queue.append(ticket)
         return len(self.queue) == 1
 
-    def take(self) -> list[Ticket]:
-        """What is owed, and who waits, as far as there is room: they have begun."""
+    def take(self, until: float = inf) -> list[Ticket]:
+        """
+        What is owed, and who waits, as far as there is room: they have begun. Only those who
+        wait *until* then at the longest.
+        """
         taken: list[Ticket] = []
         room = self._room
         while (line := self.owed or self.queue) and room > 0:
-            if line[0].alone and taken:
+            if (line[0].alone and taken) or line[0].until > until:
                 break
             ticket = line.popleft()
             ticket.state = "begun"
