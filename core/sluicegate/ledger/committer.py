@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, RLock, Thread, current_thread
 from typing import ClassVar, Final, Generic, TypeVar
@@ -142,7 +142,7 @@ class Committer(Living, ABC, Generic[_L]):
         watch, waiting = self._watches.add(loop, ticket, self._expire), self._waiting
         try:
             with self._mutex:
-                self._enqueue(ticket)
+                self._enqueue(ticket, loop)
             await future
             return ticket.outcome()
         except BaseException:
@@ -175,11 +175,11 @@ class Committer(Living, ABC, Generic[_L]):
         if not bell.acquire(timeout=left) and not self._expire(ticket):
             bell.acquire()
 
-    def _enqueue(self, ticket: Ticket) -> None:
+    def _enqueue(self, ticket: Ticket, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if self._closing:
             raise LedgerError(self._gone())
         if self._waiting.join(ticket):
-            self._wake()  # for all who join it from now on
+            self._wake(loop)  # for all who join it from now on
 
     def _expire(self, ticket: Ticket) -> bool:
         """Its time is over: it is told so, unless it is done by now or lasts."""
@@ -201,16 +201,18 @@ class Committer(Living, ABC, Generic[_L]):
 
     # --- batches ---
 
-    def _take(self) -> list[Ticket]:
+    def _take(self, most: int | None = None) -> list[Ticket]:
         with self._mutex:
-            taken = self._waiting.take()
+            taken = self._waiting.take(most=most)
             self._wake()  # for those who had no room
         return taken
 
-    def _commit(self, lane: _L, batch: Batch) -> Sequence[Ticket]:
+    def _commit(
+        self, lane: _L, batch: Batch, carry: Callable[[_L, Batch], None] | None = None
+    ) -> Sequence[Ticket]:
         """Those who are answered by now."""
         try:
-            self._carry(lane, batch)
+            (carry or self._carry)(lane, batch)
             with self._mutex:
                 self._waiting.note(batch)
         except BaseException as error:  # told to all who wait; a thread of ours goes on
@@ -226,6 +228,13 @@ class Committer(Living, ABC, Generic[_L]):
             if batch.hurried and not isinstance(error, Exception):
                 raise
         return batch.tickets
+
+    def _answer(
+        self, answered: Sequence[Ticket], here: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """Tell them, from a thread or in the loop *here*."""
+        for ticket in deliver(answered, here):
+            self._abandon(ticket)
 
     # --- lanes and threads: under the mutex ---
 
@@ -259,8 +268,8 @@ class Committer(Living, ABC, Generic[_L]):
     def _spare(self) -> bool:
         return len(self._lanes) < self._most or None in self._lanes.values()
 
-    def _wake(self) -> None:
-        """Have a thread of ours do what there is to do, if there is a lane for it."""
+    def _wake(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Have a thread of ours do what there is to do, if there is a lane for it. See flying.py for *loop*."""
         left = self._work_left()
         if not (left or self._waiting.owed):
             return
@@ -277,10 +286,7 @@ class Committer(Living, ABC, Generic[_L]):
             return  # else somebody has to try again after a while
         needed = [*self._lanes.values()].count(self) + (lane is None)  # or one that watches
         try:
-            if len(self._threads) < needed:
-                thread = Thread(target=self._run, name=f"sluicegate {self._label}", daemon=True)
-                thread.start()
-                self._threads.append(thread)
+            self._start(needed)
         except BaseException as error:
             if lane is not None:
                 self._lanes[lane] = None
@@ -292,6 +298,13 @@ class Committer(Living, ABC, Generic[_L]):
                 deliver(self._waiting.refuse(f"no thread for {self._label}: {error}", error))
         else:
             self._signals.put(lane)
+
+    def _start(self, needed: int) -> None:
+        """See that there are so many threads. Raises RuntimeError if there can be no more."""
+        if len(self._threads) < needed:
+            thread = Thread(target=self._run, name=f"sluicegate {self._label}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def _run(self) -> None:
         """A thread: wait for a lane and for something to do on it, and do it until there is no more."""
@@ -321,8 +334,7 @@ class Committer(Living, ABC, Generic[_L]):
     def _serve(self, lane: _L) -> None:
         while self._work_for(lane):
             answered = self._commit(lane, Batch(self._take, hurried=False))
-            for ticket in deliver(answered):
-                self._abandon(ticket)
+            self._answer(answered)
             if self._due():
                 self._tidy()
             if len(answered) > 1:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 
-from .committer import Committer
+from .flying import Ear, Flying
+from .redis_flight import RedisFlight
 from .redis_store import Store
+from .redis_wire import Wire
 from .ticket import Batch
 
 __all__ = ["RedisCommitter"]
 
 
-class RedisCommitter(Committer[Store]):
+class RedisCommitter(Flying[Store]):
     """
     The only lane is the store that *make* makes: it computes from what it knows of the last
     batch, so there cannot be two at a time.
@@ -35,6 +39,28 @@ class RedisCommitter(Committer[Store]):
 
     def _carry(self, lane: Store, batch: Batch) -> None:
         lane.commit([ticket.request for ticket in batch.tickets], batch.answers)
+
+    def _board(self, loop: asyncio.AbstractEventLoop, lane: Store) -> RedisFlight | None:
+        wire = lane.wire(loop, self._ear)
+        return None if wire is None else RedisFlight(loop, lane, wire)
+
+    def _ear(self, wire: Wire) -> Ear:
+        return Ear(partial(self._heard, wire), partial(self._cannot_hear, wire))
+
+    def _cannot_hear(self, wire: Wire) -> None:
+        """Its loop was closed on its tasks, perhaps while one of them waits for a reply."""
+        with self._mutex:
+            flight = self._flight
+            if isinstance(flight, RedisFlight) and flight.awaits(wire):
+                self._land()
+
+    def _heard(self, wire: Wire) -> None:
+        """In its loop: there is something to read."""
+        flight = self._flight
+        if isinstance(flight, RedisFlight) and flight.awaits(wire):
+            self._proceed(flight)
+        else:
+            wire.leave()
 
     def _late(self, *, begun: bool) -> str:
         fate = (

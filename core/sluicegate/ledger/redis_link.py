@@ -9,8 +9,11 @@ not know when the caller's time is over.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -30,6 +33,7 @@ from redis.exceptions import TimeoutError as NoReply
 from redis.retry import Retry
 
 from ..errors import LedgerError
+from .redis_wire import Wire
 
 __all__ = ["COMMIT", "TRIM", "Address", "Link", "Script"]
 
@@ -114,6 +118,7 @@ class Link:
         self._inspect = inspect
         self._guard = RLock()
         self._connection: _Connection | None = None
+        self._wire: Wire | None = None
         self.broken = 0  # so many commands got no reply: they may be on their way
         self._hurried = False  # it was opened with less time, which its socket keeps
         try:
@@ -134,9 +139,10 @@ class Link:
                 f"the address or an option of {address.label} cannot be read; see docs/redis.md"
             ) from None
 
-    def call(self, *command: Any, deadline: float | None = None) -> Any:
+    def call(self, *command: Any, deadline: float | None = None, sent: bool = False) -> Any:
         """
-        The reply to *command*; sent again, until *deadline*, if there is none.
+        The reply to *command*, which may have been *sent*; sent again, until *deadline*, if
+        there is none.
 
         Raises LedgerError. Then nobody knows whether it was carried out, or will be.
         """
@@ -145,7 +151,7 @@ class Link:
         with self._guard:
             while True:
                 try:
-                    return self._exchange(command, end)
+                    return self._exchange(command, end, sent=sent)
                 except (RedisError, OSError) as error:
                     reply = self._heed(error)
                     if reply and reply not in PASSING:
@@ -155,11 +161,16 @@ class Link:
                 except _NoScript:
                     raise
                 except BaseException:
-                    self.broken += 1
-                    self.drop()  # its reply would be taken for that of the next command
+                    self.cut()  # its reply would be taken for that of the next command
                     raise
+                sent = False
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST)
+
+    @staticmethod
+    def packed(script: Script, keys: Sequence[str], arguments: Sequence[str]) -> bytes:
+        """The command that runs *script*, as `script` sends it first."""
+        return _pack(("EVALSHA", script.digest, len(keys), *keys, *arguments))
 
     def script(
         self,
@@ -167,11 +178,13 @@ class Link:
         keys: Sequence[str],
         arguments: Sequence[str],
         deadline: float | None = None,
+        *,
+        sent: bool = False,
     ) -> Any:
-        """Run *script*, whether the server still has it or not."""
+        """Run *script*, which may have been *sent*, whether the server still has it or not."""
         rest = (len(keys), *keys, *arguments)
         try:
-            return self.call("EVALSHA", script.digest, *rest, deadline=deadline)
+            return self.call("EVALSHA", script.digest, *rest, deadline=deadline, sent=sent)
         except _NoScript:
             return self.call("EVAL", script.text, *rest, deadline=deadline)
 
@@ -183,17 +196,44 @@ class Link:
 
     def drop(self) -> None:
         """Let go of the connection; the next call opens another."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._wire = self._connection, None, None
         if connection is not None:
             connection.disconnect()
 
+    # --- for an event loop ---
+
+    def wire(
+        self, loop: asyncio.AbstractEventLoop, ear: Callable[[Wire], Callable[[], None]]
+    ) -> Wire | None:
+        """
+        The connection as *loop* may use it, which calls what *ear* gives when there is a reply; None if
+        it has to be opened first, is encrypted, or is nothing that this loop can watch.
+        """
+        if self._wire is not None and self._wire.within(loop):
+            self._wire.watch()
+            return self._wire
+        own = getattr(self._connection, "_sock", None)
+        if not isinstance(own, socket.socket) or isinstance(own, ssl.SSLSocket):
+            return None
+        try:
+            self._wire = Wire(own, loop, ear)
+        except (NotImplementedError, OSError):
+            self._wire = None
+        return self._wire
+
+    def cut(self) -> None:
+        """Let go of a connection on which a command was sent and got no reply."""
+        self.broken += 1
+        self.drop()
+
     # --- below ---
 
-    def _exchange(self, command: tuple[Any, ...], end: float) -> Any:
+    def _exchange(self, command: tuple[Any, ...], end: float, *, sent: bool) -> Any:
         connection = self._connection
         if connection is None:
-            connection = self._open(end)
-        connection.send_packed_command([_pack(command)])
+            connection, sent = self._open(end), False
+        if not sent:
+            connection.send_packed_command([_pack(command)])
         left = end - time.monotonic()
         # Looking first costs a system call or two; the socket's own timeout does for most.
         in_haste = self._hurried or left < 0.9 * self._timeout

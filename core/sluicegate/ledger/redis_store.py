@@ -14,11 +14,13 @@ acknowledged is recognised.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from os import urandom
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..claims import Cell
 from ..errors import LedgerError
@@ -30,8 +32,9 @@ from .redis_inspect import Findings, inspect
 from .redis_journal import PAGE, Keys, RedisJournal, named
 from .redis_link import COMMIT, TRIM, Address, Link
 from .redis_restoring import restore
+from .redis_wire import Wire
 
-__all__ = ["Store"]
+__all__ = ["Exchange", "Steps", "Store"]
 
 FORMAT: Final = "1"
 
@@ -46,6 +49,17 @@ POLL: Final = 60
 So many µs between two looks at whether the turn of another process is over, or as long as an
 exchange takes: the more wait, the longer it takes.
 """
+
+
+class Exchange(NamedTuple):
+    """What commit.lua is to be told until *deadline*, a time of `time.monotonic`."""
+
+    arguments: Sequence[str]
+    deadline: float
+
+
+Steps: TypeAlias = Generator["Exchange | float", Any, None]
+"""Each step is an exchange, which is answered by the reply, or a pause in seconds."""
 
 
 class Store:
@@ -118,6 +132,21 @@ class Store:
         Raises LedgerError. Then *answers* are what they would be if it was done all the
         same, which the next commit finds out.
         """
+        self.finish(self.committing(requests, answers))
+
+    def finish(self, steps: Steps, step: Exchange | float = 0.0, *, sent: bool = False) -> None:
+        """Take *step* and all that follow. Of an exchange that is *sent* only the reply is left."""
+        with suppress(StopIteration):
+            while True:
+                if isinstance(step, Exchange):
+                    step = steps.send(self._exchanged(step, sent=sent))
+                else:
+                    time.sleep(step)
+                    step = next(steps)
+                sent = False
+
+    def committing(self, requests: Sequence[Request], answers: list[Answer | Exception]) -> Steps:
+        """The steps of `commit`, for whoever can wait for their replies."""
         deadline = time.monotonic() + self._timeout
         if self.gone is not None:
             raise LedgerError(self.gone)
@@ -127,7 +156,7 @@ class Store:
         while True:
             draft = self._books.draft(requests, self._chain, self.now())
             answers[:] = draft.answers
-            status, *rest = self._submit(draft, overtaken, deadline)
+            status, *rest = yield from self._submit(draft, overtaken, deadline)
             if status == b"ok":
                 self._kept(draft)
                 self._contended = overtaken > 1
@@ -145,7 +174,9 @@ class Store:
                     "request was withdrawn; use fewer processes on the same limits, or a longer timeout"
                 )
 
-    def _submit(self, draft: Draft, overtaken: int, deadline: float) -> list[Any]:
+    def _submit(
+        self, draft: Draft, overtaken: int, deadline: float
+    ) -> Generator[Exchange | float, Any, list[Any]]:
         """What the server says to *draft*; what it says of the time is learnt on the way."""
         # Something sent before may still arrive: a batch that changes the record shuts it out.
         writes = draft.changes or bool(self._pending)
@@ -164,25 +195,48 @@ class Store:
             *self._books.arguments(draft),
         ]
         broken = self._writing.broken
-        status, *rest = self._send(arguments, deadline)
+        status, *rest = yield from self._send(arguments, deadline)
         while status == b"wait" and time.monotonic() < deadline:
-            time.sleep(min(rest[0], max(POLL, self._exchange)) / 1e6)
-            status, *rest = self._send(arguments, deadline)
+            yield min(rest[0], max(POLL, self._exchange)) / 1e6
+            status, *rest = yield from self._send(arguments, deadline)
         if status not in (b"ok", b"moved") and self._writing.broken == broken:
             self._pending.pop(draft.record, None)  # it was refused, and no copy is on its way
         return [status, *rest]
 
-    def _send(self, arguments: Sequence[str], deadline: float) -> list[Any]:
+    def _send(
+        self, arguments: Sequence[str], deadline: float
+    ) -> Generator[Exchange, Any, list[Any]]:
         sent = time.monotonic_ns()
-        status, now, floor, *rest = self._writing.script(
-            COMMIT, self._keys[:5], arguments, deadline
-        )
+        status, now, floor, *rest = yield Exchange(arguments, deadline)
         heard = time.monotonic_ns()
         self._exchange = (heard - sent) // 1000
         self._clock = (now, heard // 1000)
         if status not in (b"lost", b"gone"):
             self.floor = max(self.floor, floor)
         return [status, *rest]
+
+    def _exchanged(self, step: Exchange, *, sent: bool) -> Any:
+        return self._writing.script(
+            COMMIT, self._keys[:5], step.arguments, step.deadline, sent=sent
+        )
+
+    # --- for an event loop: see redis_flight.py ---
+
+    def wire(
+        self, loop: asyncio.AbstractEventLoop, ear: Callable[[Wire], Callable[[], None]]
+    ) -> Wire | None:
+        """The connection for commits as *loop* may use it; None if there is something to do before."""
+        return None if self._writer < 0 else self._writing.wire(loop, ear)
+
+    def packed(self, step: Exchange) -> bytes:
+        """What to send."""
+        return self._writing.packed(COMMIT, self._keys[:5], step.arguments)
+
+    def cut(self) -> None:
+        """What was sent will have no reply."""
+        self._writing.cut()
+
+    # --- below ---
 
     def _kept(self, draft: Draft) -> None:
         if draft.record in self._pending:
@@ -277,8 +331,6 @@ class Store:
         self.gone = self.gone or f"{self.label} is closed; open it again with RedisLedger"
         self._writing.drop()
         self._reading.drop()
-
-    # --- below ---
 
     def _read(self, *command: Any) -> Any:
         if self.gone is not None:

@@ -96,10 +96,12 @@ def answer(tickets: list[Ticket]) -> None:
             ticket.future.set_result(None)
 
 
-def deliver(tickets: Sequence[Ticket]) -> list[Ticket]:
+def deliver(
+    tickets: Sequence[Ticket], here: asyncio.AbstractEventLoop | None = None
+) -> list[Ticket]:
     """
-    Wake up who waits for one: threads one by one, each event loop once. Those whose loop is
-    closed are given back: their tasks are gone.
+    Wake up who waits for one: threads one by one, each event loop once; *here* is the one that
+    this is called in, if any. Those whose loop is closed are given back: their tasks are gone.
     """
     loops: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
     for ticket in tickets:
@@ -108,6 +110,8 @@ def deliver(tickets: Sequence[Ticket]) -> list[Ticket]:
         elif ticket.bell is not None:
             ticket.bell.release()
     gone: list[Ticket] = []
+    if here in loops:
+        answer(loops.pop(here))
     for loop, group in loops.items():
         try:
             loop.call_soon_threadsafe(answer, group)

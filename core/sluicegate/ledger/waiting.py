@@ -48,15 +48,15 @@ class Waiting:
         self.queue.append(ticket)
         return len(self.queue) == 1
 
-    def take(self, until: float = inf) -> list[Ticket]:
+    def take(self, until: float = inf, most: int | None = None) -> list[Ticket]:
         """
         What is owed, and who waits, as far as there is room: they have begun. Only those who
-        wait *until* then at the longest.
+        wait *until* then at the longest, and *most* of them at most.
         """
         taken: list[Ticket] = []
         room = self._room
         while (line := self.owed or self.queue) and room > 0:
-            if (line[0].alone and taken) or line[0].until > until:
+            if (line[0].alone and taken) or line[0].until > until or len(taken) == most:
                 break
             ticket = line.popleft()
             ticket.state = "begun"

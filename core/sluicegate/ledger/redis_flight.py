@@ -1,0 +1,84 @@
+"""A batch that an event loop sends to Redis or Valkey, and whose reply it looks at when it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hiredis import HiredisError
+
+from ..errors import LedgerError
+from .flight import Flight
+from .redis_store import Exchange, Steps, Store
+from .redis_wire import Wire
+from .ticket import Batch
+
+__all__ = ["RedisFlight"]
+
+
+class RedisFlight(Flight[Store]):
+    """
+    Over the *wire* of *lane*. Whatever is not simply a reply is left to a thread, which sends
+    again what was sent: that means the same (see redis_link.py).
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, lane: Store, wire: Wire) -> None:
+        super().__init__(loop, lane)
+        self._wire = wire
+        self._steps: Steps | None = None
+        self._step: Exchange | float = 0.0
+        self._sent = False
+
+    def awaits(self, wire: Wire) -> bool:
+        """Whether the reply to come over *wire* is for this one."""
+        return self._sent and self._wire is wire
+
+    def _advance(self, batch: Batch) -> bool:
+        try:
+            if self._steps is None:
+                requests = [ticket.request for ticket in batch.tickets]
+                self._steps = self.lane.committing(requests, batch.answers)
+                self._send(next(self._steps))
+            else:
+                reply = self._receive()
+                if reply is not None:
+                    self._send(self._steps.send(reply))
+        except StopIteration:
+            return True
+        except LedgerError:
+            raise
+        except BaseException:
+            self.lane.cut()  # a reply to come would be taken for that of the next command
+            raise
+        return False
+
+    def _send(self, step: Exchange | float) -> None:
+        self._step, self._sent = step, False
+        if isinstance(step, Exchange):
+            try:
+                self._wire.send(self.lane.packed(step))
+                self._sent = True
+            except OSError:
+                self.lane.cut()
+        self.wanted = self.wanted or not self._sent
+
+    def _receive(self) -> Any:
+        """The reply; None as long as there is none, and if it is for a thread to ask for it again."""
+        try:
+            reply = self._wire.receive()
+        except (OSError, HiredisError):
+            reply = None
+            self.lane.cut()
+        if reply is False:
+            return None
+        if isinstance(reply, list):
+            return reply
+        self._sent, self.wanted = False, True  # the server refuses, or has gone
+        return None
+
+    def finish(self, lane: Store, batch: Batch) -> None:
+        """In a thread, when the loop is not at it: all that is left, waiting where there is need."""
+        if self._wire.begun:
+            lane.cut()
+        if self._steps is not None:
+            lane.finish(self._steps, self._step, sent=self._sent and not self._wire.begun)
