@@ -71,10 +71,10 @@ class RedisFlight(Flight[Store]):
             self.lane.cut()
         if reply is False:
             return None
-        if isinstance(reply, list):
-            return reply
-        self._sent, self.wanted = False, True  # the server refuses, or has gone
-        return None
+        if reply is None or isinstance(reply, Exception):  # the server has gone, or refuses
+            self._sent, self.wanted = False, True
+            return None
+        return reply
 
     def finish(self, lane: Store, batch: Batch) -> None:
         """In a thread, when the loop is not at it: all that is left, waiting where there is need."""
