@@ -225,8 +225,13 @@ class Store:
     def wire(
         self, loop: asyncio.AbstractEventLoop, ear: Callable[[Wire], Callable[[], None]]
     ) -> Wire | None:
-        """The connection for commits as *loop* may use it; None if there is something to do before."""
-        return None if self._writer < 0 else self._writing.wire(loop, ear)
+        """
+        The connection for commits as *loop* may use it; None if there is something to do before, or
+        other processes are in the way: to take turns with them is to wait.
+        """
+        if self._writer < 0 or self._contended:
+            return None
+        return self._writing.wire(loop, ear)
 
     def packed(self, step: Exchange) -> bytes:
         """What to send."""
