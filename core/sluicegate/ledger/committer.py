@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, RLock, Thread, current_thread
@@ -27,11 +28,11 @@ from typing import ClassVar, Final, Generic, TypeVar
 from ..errors import LedgerError
 from .base import Answer, Request
 from .living import Living
-from .ticket import Batch, Ticket, answer, deliver
+from .ticket import Batch, Kept, Ticket, answer, deliver
 from .waiting import Waiting
 from .watch import Watches
 
-__all__ = ["PAUSE", "Committer", "Kept"]
+__all__ = ["PAUSE", "Committer"]
 
 PAUSE: Final = 0.00005
 """Seconds between two looks at whether something has come: a fraction of a durable commit."""
@@ -43,10 +44,6 @@ OVERLAP: Final = 0.005
 """After so many seconds of waiting for a lane that is in use a request has another, if there is one."""
 
 _L = TypeVar("_L")
-
-
-class Kept(LedgerError):
-    """What a batch needs is in use by somebody else; nothing of it was carried out."""
 
 
 class Committer(Living, ABC, Generic[_L]):
@@ -175,7 +172,7 @@ class Committer(Living, ABC, Generic[_L]):
         if not bell.acquire(timeout=left) and not self._expire(ticket):
             bell.acquire()
 
-    def _enqueue(self, ticket: Ticket, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def _enqueue(self, ticket: Ticket, loop: AbstractEventLoop | None = None) -> None:
         if self._closing:
             raise LedgerError(self._gone())
         if self._waiting.join(ticket):
@@ -229,9 +226,7 @@ class Committer(Living, ABC, Generic[_L]):
                 raise
         return batch.tickets
 
-    def _answer(
-        self, answered: Sequence[Ticket], here: asyncio.AbstractEventLoop | None = None
-    ) -> None:
+    def _answer(self, answered: Sequence[Ticket], here: AbstractEventLoop | None = None) -> None:
         """Tell them, from a thread or in the loop *here*."""
         for ticket in deliver(answered, here):
             self._abandon(ticket)
@@ -268,8 +263,8 @@ class Committer(Living, ABC, Generic[_L]):
     def _spare(self) -> bool:
         return len(self._lanes) < self._most or None in self._lanes.values()
 
-    def _wake(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Have a thread of ours do what there is to do, if there is a lane for it. See flying.py for *loop*."""
+    def _wake(self, loop: AbstractEventLoop | None = None) -> None:
+        """Have a thread of ours, or *loop* if it can, do what there is to do, if there is a lane for it."""
         left = self._work_left()
         if not (left or self._waiting.owed):
             return
@@ -284,9 +279,8 @@ class Committer(Living, ABC, Generic[_L]):
                 return
         elif busy:
             return  # else somebody has to try again after a while
-        needed = [*self._lanes.values()].count(self) + (lane is None)  # or one that watches
         try:
-            self._start(needed)
+            self._start([*self._lanes.values()].count(self) + (lane is None))  # or one that watches
         except BaseException as error:
             if lane is not None:
                 self._lanes[lane] = None

@@ -8,9 +8,9 @@ from typing import ClassVar, Final
 
 from ..errors import LedgerError
 from .books import SqliteBooks
-from .committer import PAUSE, Committer, Kept
+from .committer import PAUSE, Committer
 from .database import Database
-from .ticket import Batch
+from .ticket import Batch, Kept
 
 __all__ = ["SqliteCommitter"]
 

@@ -10,9 +10,10 @@ from threading import Lock
 from typing import Literal, TypeAlias
 
 from ..claims import Hold
+from ..errors import LedgerError
 from .base import Answer, Claiming, Granted, Request, Settling
 
-__all__ = ["Batch", "State", "Ticket", "answer", "deliver", "undoing"]
+__all__ = ["Batch", "Kept", "State", "Ticket", "answer", "deliver", "undoing"]
 
 State: TypeAlias = Literal["waiting", "begun", "done", "left"]
 """In the queue · in a batch · answered · nobody is there to be answered."""
@@ -50,6 +51,10 @@ class Ticket:
             raise self.result
         assert self.result is not None  # noqa: S101 - for the type checker: it is done
         return self.result
+
+
+class Kept(LedgerError):
+    """What a batch needs is in use by somebody else; nothing of it was carried out."""
 
 
 class Batch:

@@ -13,7 +13,7 @@ import psycopg
 
 from ...errors import LedgerError
 from ..base import Answer, Request
-from ..committer import Kept
+from ..ticket import Kept
 from .address import Address
 from .books import Chain, Change, PostgresBooks
 from .connecting import connected_by
