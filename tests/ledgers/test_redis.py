@@ -293,6 +293,7 @@ def test_tls_is_verified_with_the_options_of_the_url(server: Server, tmp_path: P
     proxy.close()
 
 
+@needs_server
 def test_a_value_that_no_ledger_wrote_is_an_error(server: Server) -> None:
     """It is not taken for a free limit, and requests that do not touch it go on."""
     space = namespace()

@@ -30,7 +30,7 @@ class Flight(ABC, Generic[_L]):
 
     def within(self, loop: asyncio.AbstractEventLoop | None) -> bool:
         """Whether it is that loop's."""
-        return self._loop() is loop
+        return loop is not None and self._loop() is loop
 
     def advance(self, batch: Batch) -> bool:
         """In the loop: go on as far as there is nothing to wait for; whether it is over."""

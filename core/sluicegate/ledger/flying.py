@@ -72,8 +72,8 @@ class Flying(Committer[_L]):
                     answered = len(batch.tickets)
         except BaseException:
             with self._mutex:
-                left = self._flight  # this one, or the one that was to follow
-                if left is not None:
+                left = self._flight  # this one, the one that was to follow, or another loop's by now
+                if left is not None and left.within(asyncio.get_running_loop()):
                     left.busy = False
                     self._land()
             raise
@@ -94,9 +94,13 @@ class Flying(Committer[_L]):
             return flight.batch
 
     def _share(self, answered: int) -> int:
-        """How many may board: those who were *answered* just now will be back in a moment."""
+        """
+        How many may board, besides what is owed: those who were *answered* just now will be
+        back in a moment.
+        """
         active = len(self._waiting.queue) + answered
-        return active if active < HALVED else (active + 1) // 2
+        share = active if active < HALVED else (active + 1) // 2
+        return share + len(self._waiting.owed)
 
     def _step(self, flight: Flight[_L], batch: Batch) -> Flight[_L] | None:
         """The flight after this one, if it is over and there is another."""
@@ -104,14 +108,14 @@ class Flying(Committer[_L]):
         answered = self._commit(flight.lane, batch, flight.conclude) if over else ()
         following = None
         with self._mutex:
-            flight.busy = False
             if flight is not self._flight:
                 pass  # this is the child of a fork
-            elif not over:
+            elif over:
+                following = self._follow(flight)
+            else:
+                flight.busy = False
                 if flight.wanted:
                     self._land()
-            else:
-                following = self._follow(flight)
         self._answer(answered, asyncio.get_running_loop())
         if flight.interrupt is not None:
             raise flight.interrupt
@@ -143,11 +147,15 @@ class Flying(Committer[_L]):
         lane = None if self._busy() else self._take_lane(self)
         if lane is None:
             return False
-        flight = self._board(loop, lane)
+        try:
+            flight = self._board(loop, lane)
+            if flight is not None:  # soon: all tasks that are ready come along
+                ear = Ear(partial(self._proceed, flight), partial(self._lose, flight))
+                loop.call_soon(ear, context=Context())
+        except BaseException:
+            self._lanes[lane] = None
+            raise
         self._lanes[lane] = self._flight = flight
-        if flight is not None:  # soon: all tasks that are ready come along
-            ear = Ear(partial(self._proceed, flight), partial(self._lose, flight))
-            loop.call_soon(ear, context=Context())
         return flight is not None
 
     def _lose(self, flight: Flight[_L]) -> None:
@@ -170,12 +178,15 @@ class Flying(Committer[_L]):
         if flight.busy:
             flight.wanted = True  # the loop hands it over itself
             return True
+        # First of all: a task that is collected while a thread is started calls this again.
+        self._flight, self._landed, self._lanes[flight.lane] = None, flight, self
         try:
-            self._start([*self._lanes.values()].count(self) + 1)
-        except RuntimeError:  # there can be none: it is for the loop to go on
-            return False
-        self._flight, self._landed = None, flight
-        self._lanes[flight.lane] = self
+            self._start([*self._lanes.values()].count(self))
+        except BaseException as error:
+            self._flight, self._landed, self._lanes[flight.lane] = flight, None, flight
+            if not isinstance(error, RuntimeError):
+                raise
+            return False  # there can be no thread: it is for the loop to go on
         self._signals.put(flight.lane)
         return True
 
@@ -183,10 +194,8 @@ class Flying(Committer[_L]):
 
     def _expire(self, ticket: Ticket) -> bool:
         with self._mutex:
-            begun = ticket.state == "begun"
             over = super()._expire(ticket)
-            if begun:
-                self._land()
+            self._land()
         return over
 
     def _abandon(self, ticket: Ticket) -> None:

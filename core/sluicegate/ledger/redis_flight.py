@@ -36,14 +36,13 @@ class RedisFlight(Flight[Store]):
     def _advance(self, batch: Batch) -> bool:
         try:
             if self._steps is None:
-                requests = [ticket.request for ticket in batch.tickets]
-                self._steps = self.lane.committing(requests, batch.answers)
-                self._send(next(self._steps))
+                self._send(next(self._begin(batch)))
             else:
                 reply = self._receive()
                 if reply is not None:
                     self._send(self._steps.send(reply))
         except StopIteration:
+            self._step, self._sent = 0.0, False
             return True
         except LedgerError:
             raise
@@ -51,6 +50,11 @@ class RedisFlight(Flight[Store]):
             self.lane.cut()  # a reply to come would be taken for that of the next command
             raise
         return False
+
+    def _begin(self, batch: Batch) -> Steps:
+        requests = [ticket.request for ticket in batch.tickets]
+        self._steps = self.lane.committing(requests, batch.answers)
+        return self._steps
 
     def _send(self, step: Exchange | float) -> None:
         self._step, self._sent = step, False
@@ -78,7 +82,8 @@ class RedisFlight(Flight[Store]):
 
     def finish(self, lane: Store, batch: Batch) -> None:
         """In a thread, when the loop is not at it: all that is left, waiting where there is need."""
+        self.conclude(lane, batch)  # it may be over by now, and only not be noted
         if self._wire.begun:
             lane.cut()
-        if self._steps is not None:
-            lane.finish(self._steps, self._step, sent=self._sent and not self._wire.begun)
+        sent = self._sent and not self._wire.begun
+        lane.finish(self._steps or self._begin(batch), self._step, sent=sent)
