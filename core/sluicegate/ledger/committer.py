@@ -266,7 +266,7 @@ class Committer(Living, ABC, Generic[_L]):
     def _wake(self, loop: AbstractEventLoop | None = None) -> None:
         """Have a thread of ours, or *loop* if it can, do what there is to do, if there is a lane for it."""
         left = self._work_left()
-        if not (left or self._waiting.owed):
+        if self._closed or not (left or self._waiting.owed):
             return
         lane, busy = None, self._busy()
         if left:

@@ -72,10 +72,14 @@ class Flying(Committer[_L]):
                     answered = len(batch.tickets)
         except BaseException:
             with self._mutex:
-                left = self._flight  # this one, the one that was to follow, or another loop's by now
+                left = (
+                    self._flight
+                )  # this one, the one that was to follow, or another loop's by now
                 if left is not None and left.within(asyncio.get_running_loop()):
                     left.busy = False
                     self._land()
+                else:
+                    self._wake()
             raise
         if self._retired and self._flight is None:
             self.close()
@@ -135,7 +139,7 @@ class Flying(Committer[_L]):
     # --- under the mutex ---
 
     def _end_flight(self, flight: Flight[_L]) -> None:
-        self._flight = None
+        self._flight, self._lanes[flight.lane] = None, None
         self._put_back(flight.lane)
 
     def _wake(self, loop: asyncio.AbstractEventLoop | None = None) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from hiredis import HiredisError
 
-from ..errors import LedgerError
 from .flight import Flight
 from .redis_store import Exchange, Steps, Store
 from .redis_wire import Wire
@@ -42,14 +41,15 @@ class RedisFlight(Flight[Store]):
                 if reply is not None:
                     self._send(self._steps.send(reply))
         except StopIteration:
-            self._step, self._sent = 0.0, False
+            self._step = 0.0
             return True
-        except LedgerError:
-            raise
-        except BaseException:
-            self.lane.cut()  # a reply to come would be taken for that of the next command
-            raise
         return False
+
+    def conclude(self, lane: Store, batch: Batch) -> None:
+        """It is over: raise what was raised on the way."""
+        if self._error is not None and self._sent:
+            lane.cut()  # a reply to come would be taken for that of the next command
+        super().conclude(lane, batch)
 
     def _begin(self, batch: Batch) -> Steps:
         requests = [ticket.request for ticket in batch.tickets]
@@ -57,12 +57,13 @@ class RedisFlight(Flight[Store]):
         return self._steps
 
     def _send(self, step: Exchange | float) -> None:
-        self._step, self._sent = step, False
+        self._step, self._sent = step, isinstance(step, Exchange)
         if isinstance(step, Exchange):
             try:
+                self._wire.watch()  # a call that came late from what a thread did may have ended it
                 self._wire.send(self.lane.packed(step))
-                self._sent = True
             except OSError:
+                self._sent = False
                 self.lane.cut()
         self.wanted = self.wanted or not self._sent
 
@@ -75,8 +76,9 @@ class RedisFlight(Flight[Store]):
             self.lane.cut()
         if reply is False:
             return None
+        self._sent = False
         if reply is None or isinstance(reply, Exception):  # the server has gone, or refuses
-            self._sent, self.wanted = False, True
+            self.wanted = True
             return None
         return reply
 

@@ -217,7 +217,7 @@ class Link:
             return None
         try:
             self._wire = Wire(own, loop, ear)
-        except (NotImplementedError, OSError):
+        except (RuntimeError, OSError):  # NotImplementedError is a RuntimeError
             self._wire = None
         return self._wire
 
