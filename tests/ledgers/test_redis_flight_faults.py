@@ -6,6 +6,7 @@ a loop or a system without what is needed. No lane is left in use, and no claim 
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -17,11 +18,11 @@ import pytest
 pytest.importorskip("redis")
 
 from redis_server import Server, namespace, startable
-from requested import claiming, granted, noting, quota, state
+from requested import claiming, granted, noting, once, quota, settling, state
 from test_redis_equals_memory import sound
 
 from sluicegate.errors import LedgerError
-from sluicegate.ledger.base import Granted
+from sluicegate.ledger.base import Granted, Replayed
 from sluicegate.ledger.redis import RedisLedger
 from sluicegate.ledger.redis_committer import RedisCommitter
 from sluicegate.ledger.redis_flight import RedisFlight
@@ -265,3 +266,44 @@ def test_a_loop_that_refuses_to_watch_a_connection_has_a_thread(
         assert isinstance(loop.run_until_complete(claim(ledger, "p")), Granted)
     finally:
         loop.close()
+
+
+def test_a_recorded_result_is_fetched_by_a_thread(ledger: RedisLedger, server: Server) -> None:
+    """What was returned long ago is only on the server: no loop waits for it."""
+    request, answer = granted(ledger, "first", once())
+    ledger.perform(settling(request, answer))
+
+    async def work() -> int:
+        again = ledger.aperform(claiming("again", once()))
+        assert isinstance(await again, Replayed)
+        server.signal(signal.SIGSTOP)
+        try:
+            task = asyncio.ensure_future(ledger.aperform(claiming("stopped", once())))
+            turns = 0
+            while not task.done():
+                await asyncio.sleep(0.01)
+                turns += 1
+        finally:
+            server.signal(signal.SIGCONT)
+        with pytest.raises(LedgerError, match="within 1 s"):
+            await task
+        return turns
+
+    assert asyncio.run(work()) > 20
+
+
+def test_an_interrupted_loop_that_has_its_reply_leaves_the_chain_whole(ledger: RedisLedger) -> None:
+    """Ctrl-C while we take note that the server has a batch: the next entry comes behind its last."""
+
+    class Interrupted(dict[str, Any]):
+        def clear(self) -> None:
+            super().clear()
+            ledger._committer.store._pending = {}
+            raise KeyboardInterrupt
+
+    ledger._committer.store._pending = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(claim(ledger, "lost"))
+    granted(ledger, "next", quota(1000))
+    until_idle(ledger)
+    assert dict(state(ledger)) == {"quota": [0, 0, 1]}

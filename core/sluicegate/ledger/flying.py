@@ -72,9 +72,7 @@ class Flying(Committer[_L]):
                     answered = len(batch.tickets)
         except BaseException:
             with self._mutex:
-                left = (
-                    self._flight
-                )  # this one, the one that was to follow, or another loop's by now
+                left = self._flight  # this or the following one, or another loop's by now
                 if left is not None and left.within(asyncio.get_running_loop()):
                     left.busy = False
                     self._land()

@@ -21,7 +21,7 @@ from ..journal import GENESIS, link
 from .base import Answer, Request
 from .meaning import perform
 
-__all__ = ["Draft", "RedisBooks", "parsed"]
+__all__ = ["Draft", "Elsewhere", "RedisBooks", "parsed"]
 
 KEPT: Final = 20_000
 """So many cells and as many permits stay in memory, at some 400 bytes each; for a while a tenth more."""
@@ -126,6 +126,10 @@ def _text(value: Sequence[Any]) -> str:
     return f"[{','.join(parts)}]"
 
 
+class Elsewhere(BaseException):
+    """A draft must not wait for what has to be fetched; this is no error of the request's."""
+
+
 class Draft(NamedTuple):
     """A batch that the server may take: its answers, and its chain and time afterwards."""
 
@@ -146,6 +150,7 @@ class RedisBooks:
     def __init__(self, body: Callable[[int], str], *, exact: bool) -> None:
         self._fetch = body
         self._exact = exact
+        self._waits = True
         self._cells = _Shelf()
         self._permits = _Shelf()
         self.cell: Callable[[str], Cell] = self._cells.get
@@ -189,15 +194,21 @@ class RedisBooks:
         for number, _, _, body in self._rows:
             if number == text:
                 return body
+        if not self._waits:
+            raise Elsewhere
         return self._fetch(entry)
 
     # --- batches ---
 
-    def draft(self, requests: Iterable[Request], chain: tuple[int, str], at: int) -> Draft:
+    def draft(
+        self, requests: Iterable[Request], chain: tuple[int, str], at: int, *, waits: bool = True
+    ) -> Draft:
         """
         The answers to *requests* after the chain's last entry, at the time *at*, which is
-        not before any change that is known here.
+        not before any change that is known here. Raises Elsewhere if it must fetch the text
+        of an entry, unless it *waits* for that.
         """
+        self._waits = waits
         self._cells.begin()
         self._permits.begin()
         self._rows = []

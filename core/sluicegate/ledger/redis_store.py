@@ -27,7 +27,7 @@ from ..errors import LedgerError
 from ..journal import GENESIS
 from .base import Answer, Out, Request
 from .holdings import Holdings
-from .redis_books import Draft, RedisBooks, parsed
+from .redis_books import Draft, Elsewhere, RedisBooks, parsed
 from .redis_inspect import Findings, inspect
 from .redis_journal import PAGE, Keys, RedisJournal, named
 from .redis_link import COMMIT, TRIM, Address, Link
@@ -132,7 +132,7 @@ class Store:
         Raises LedgerError. Then *answers* are what they would be if it was done all the
         same, which the next commit finds out.
         """
-        self.finish(self.committing(requests, answers))
+        self.finish(self.committing(requests, answers, waits=True))
 
     def finish(self, steps: Steps, step: Exchange | float = 0.0, *, sent: bool = False) -> None:
         """Take *step* and all that follow. Of an exchange that is *sent* only the reply is left."""
@@ -145,8 +145,13 @@ class Store:
                     step = next(steps)
                 sent = False
 
-    def committing(self, requests: Sequence[Request], answers: list[Answer | Exception]) -> Steps:
-        """The steps of `commit`, for whoever can wait for their replies."""
+    def committing(
+        self, requests: Sequence[Request], answers: list[Answer | Exception], *, waits: bool = False
+    ) -> Steps:
+        """
+        The steps of `commit`, for whoever can wait for their replies. From the first pause on
+        whoever takes them *waits* for more than that: for what a draft has to fetch.
+        """
         deadline = time.monotonic() + self._timeout
         if self.gone is not None:
             raise LedgerError(self.gone)
@@ -154,7 +159,12 @@ class Store:
             self._register(deadline)
         overtaken = 1 if self._contended else 0
         while True:
-            draft = self._books.draft(requests, self._chain, self.now())
+            try:
+                draft = self._books.draft(requests, self._chain, self.now(), waits=waits)
+            except Elsewhere:
+                waits = True
+                yield 0.0
+                continue
             answers[:] = draft.answers
             status, *rest = yield from self._submit(draft, overtaken, deadline)
             if status == b"ok":
@@ -244,22 +254,21 @@ class Store:
     # --- below ---
 
     def _kept(self, draft: Draft) -> None:
-        if draft.record in self._pending:
-            self._record = draft.record
-            self._pending.clear()
-        self._chain = (draft.seq, draft.last)
-        self._at = max(self._at, draft.at)
         self._books.keep(draft)
+        self._stand(draft, draft.record if draft.record in self._pending else self._record)
+
+    def _stand(self, draft: Draft, record: str) -> None:
+        # At once: Ctrl-C comes between any two calls, and the server would take a batch that
+        # goes with this record, and does not with this chain.
+        at = max(self._at, draft.at)
+        self._record, self._chain, self._at = record, (draft.seq, draft.last), at
+        self._pending.clear()
 
     def _find_out(self, record: str) -> None:
         """Another batch of ours was the last: one whose reply never came."""
         if record not in self._pending:
             self._lose("lost")
-        draft = self._pending[record]
-        self._record = record
-        self._chain = (draft.seq, draft.last)
-        self._at = max(self._at, draft.at)
-        self._pending.clear()
+        self._stand(self._pending[record], record)
 
     def _lose(self, status: str) -> None:
         what = "does not have this ledger any more" if status == "gone" else (

@@ -66,13 +66,13 @@ class Waiting:
 
     def expire(self, ticket: Ticket, why: str) -> None:
         """Its time is over: it is told *why*, and what it may be granted all the same is undone."""
-        if ticket.state == "waiting":
+        if ticket.state == "waiting" and ticket in self.queue:  # else Ctrl-C came as it was taken
             self.queue.remove(ticket)
         ticket.state, ticket.result = "left", LedgerError(why)
 
     def abandon(self, ticket: Ticket) -> None:
         """Nobody is there for the answer any more, so nobody has what it claims."""
-        if ticket.state == "waiting":
+        if ticket.state == "waiting" and ticket in self.queue:  # else Ctrl-C came as it was taken
             self.queue.remove(ticket)
         elif ticket.state == "done":
             self.owed += undoing(ticket.request, ticket.result)
