@@ -17,7 +17,7 @@ from requested import claiming, granted, noting, quota, record, state
 
 from sluicegate.errors import LedgerError
 from sluicegate.ledger.base import Granted
-from sluicegate.ledger.committer import AGAIN
+from sluicegate.ledger.pauses import AGAIN
 from sluicegate.ledger.sqlite import SqliteLedger
 from sluicegate.ledger.ticket import Batch, Kept
 from sluicegate.ledger.waiting import Waiting

@@ -23,25 +23,17 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, RLock, Thread, current_thread
-from typing import ClassVar, Final, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from ..errors import LedgerError
 from .base import Answer, Request
 from .living import Living
+from .pauses import AGAIN, OVERLAP, PAUSE
 from .ticket import Batch, Kept, Ticket, answer, deliver
 from .waiting import Waiting
 from .watch import Watches
 
-__all__ = ["PAUSE", "Committer"]
-
-PAUSE: Final = 0.00005
-"""Seconds between two looks at whether something has come: a fraction of a durable commit."""
-
-AGAIN: Final = 0.5
-"""Seconds until what could not be undone is tried again."""
-
-OVERLAP: Final = 0.005
-"""After so many seconds of waiting for a lane that is in use a request has another, if there is one."""
+__all__ = ["Committer"]
 
 _L = TypeVar("_L")
 

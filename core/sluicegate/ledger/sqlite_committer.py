@@ -8,8 +8,9 @@ from typing import ClassVar, Final
 
 from ..errors import LedgerError
 from .books import SqliteBooks
-from .committer import PAUSE, Committer
+from .committer import Committer
 from .database import Database
+from .pauses import PAUSE
 from .ticket import Batch, Kept
 
 __all__ = ["SqliteCommitter"]
