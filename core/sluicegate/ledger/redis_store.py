@@ -141,7 +141,8 @@ class Store:
                 if isinstance(step, Exchange):
                     step = steps.send(self._exchanged(step, sent=sent))
                 else:
-                    time.sleep(step)
+                    if step:  # to sleep for no time takes 0.1 ms
+                        time.sleep(step)
                     step = next(steps)
                 sent = False
 
