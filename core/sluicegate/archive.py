@@ -72,9 +72,8 @@ class Whole:
             if entry.seq > seen.get(entry.writer, 0):  # it may be in both places for a moment
                 seen[entry.writer] = entry.seq
                 yield entry
-        for entry in _unread(
-            self._folder, done
-        ):  # of a writer who was silent after it, no gap told
+        # Of a writer who was silent after entries of his were moved no gap has told.
+        for entry in _unread(self._folder, done):
             if entry.seq > seen.get(entry.writer, 0):
                 raise LedgerError(
                     "entries were moved to the archive while the journal was read; read it again"
@@ -291,9 +290,7 @@ def _refuse_other(folder: Path, state: Archived, first: Entry) -> None:
     ends = {hashed for _, hashed in state.upto.values()}
     if latest and not any(_last_hash(file) in ends for file in latest):
         raise _other(latest[0], state)
-    if (
-        state.segments and not latest
-    ):  # a folder that is another one, or on a disk that is not there
+    if state.segments and not latest:  # it is another folder, or on a disk that is not there
         raise LedgerError(
             f"the archive {folder} has not got segment {state.segments}, the latest of this ledger, so "
             "nothing more is moved there; see that its disk is mounted, or put that segment into it"

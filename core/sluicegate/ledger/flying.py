@@ -220,7 +220,7 @@ class Flying(Committer[_L]):
         super().close()
 
     def retire(self) -> None:
-        """Close because nobody can use the ledger any more. See the class above: it may come anywhere."""
+        """Close because nobody can use the ledger any more. Like in `Committer` it may come anywhere."""
         if self._flight is None:
             super().retire()
         else:

@@ -20,7 +20,8 @@ MOST: Final = 65_536
 class Wire:
     """
     A second handle of the connection *of*, for one *loop*, which calls what *ear* gives for it when
-    there is something to read. Raises NotImplementedError for a loop that cannot watch a connection.
+    there is something to read. Raises what a loop raises that cannot watch a connection, such as
+    NotImplementedError.
 
     A handle of its own, because whoever drops the connection may be another thread: then
     this one tells its loop of the end, and only there it stops being watched.
